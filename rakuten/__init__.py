@@ -1,0 +1,1 @@
+"""Sort shop products into categories from a title, an optional description and a photo."""
