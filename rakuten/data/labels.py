@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 Code = int | str
 
@@ -27,6 +28,6 @@ class LabelSet:
         """Class index of a code as written in a file, None where the code is unknown."""
         return self._index_of.get(text.strip())
 
-    @property
+    @cached_property
     def _index_of(self) -> dict[str, int]:
         return {str(code): index for index, code in enumerate(self.codes)}
