@@ -17,6 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+LayerDecay = Annotated[float, Field(gt=0, le=1)]  # learning rate factor per layer group, from the head down
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -131,6 +132,8 @@ class NgramConfig:
     max_tokens: Count  # n-grams kept of one product
     embedding_dim: Count
     dropout: Probability  # share of n-grams dropped in training
+    lr: Positive
+    layer_decay: LayerDecay
 
 
 @schema
@@ -147,6 +150,8 @@ class TransformerConfig:
     num_layers: Count
     num_heads: Count
     dropout: Probability
+    lr: Positive
+    layer_decay: LayerDecay
 
 
 @schema
@@ -161,6 +166,8 @@ class TimmConfig:
     trim_border: bool  # cut the white frame that catalogue photos have
     drop_path: Probability
     dropout: Probability
+    lr: Positive
+    layer_decay: LayerDecay
 
 
 @schema
@@ -212,10 +219,7 @@ class ModelConfig:
 class OptimConfig:
     """AdamW with warm-up and cosine decay."""
 
-    lr: Positive  # fusion and heads
-    text_lr: Positive
-    image_lr: Positive
-    layer_decay: Annotated[float, Field(gt=0, le=1)]  # learning rate factor per layer group, from the head down
+    lr: Positive  # of fusion and heads; each tower brings its own
     weight_decay: Annotated[float, Field(ge=0)]
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)]
     warmup: Fraction  # share of all steps

@@ -1,0 +1,164 @@
+"""Title and description -> token ids. The encoder that trained a model travels in its bundle."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from rakuten.config import NgramConfig
+from rakuten.errors import BundleError
+
+TokenIds = NDArray[np.int32]
+_WORD = re.compile(r"[a-z0-9]+")
+_FILE: Final = "tokenizer.json"
+
+
+class TextEncoder(Protocol):
+    """What the data side needs of any tokenizer."""
+
+    pad_id: int
+    vocab_size: int
+
+    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds]:
+        """Token ids of N products: N arrays (L_i,) int32, empty where both texts are."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` in this module needs."""
+
+    def fingerprint(self) -> str:
+        """Equal for two encoders if and only if they encode alike."""
+
+
+class NgramEncoder:
+    """Hashed n-grams of the folded words (lower case, no accents), each id once.
+
+    Character n-grams stay within a word and its boundary marks, as in fastText (Bojanowski et al., 2017). Words come
+    before word n-grams before character n-grams, the title before the description, so that a cut at `max_tokens`
+    loses the least.
+    """
+
+    pad_id = 0
+
+    def __init__(
+        self, num_buckets: int, word_ngrams: Sequence[int], char_ngrams: Sequence[int], max_tokens: int
+    ):
+        self.vocab_size = num_buckets
+        self.word_ngrams, self.char_ngrams, self.max_tokens = (
+            tuple(word_ngrams),
+            tuple(char_ngrams),
+            max_tokens,
+        )
+        # Shops repeat their words: one lookup instead of a dozen hashes. Bounded against hostile input.
+        self._of_word = lru_cache(maxsize=200_000)(self._char_ids)
+
+    @classmethod
+    def from_config(cls, config: NgramConfig) -> "NgramEncoder":
+        return cls(config.num_buckets, config.word_ngrams, config.char_ngrams, config.max_tokens)
+
+    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds]:
+        return [
+            self._encode(title, description) for title, description in zip(titles, descriptions, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FILE).write_text(json.dumps({"rakuten_ngrams": self._settings()}), encoding="utf-8")
+
+    def fingerprint(self) -> str:
+        return "ngram-" + xxhash.xxh3_64_hexdigest(json.dumps(self._settings(), sort_keys=True).encode())
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "num_buckets": self.vocab_size,
+            "word_ngrams": list(self.word_ngrams),
+            "char_ngrams": list(self.char_ngrams),
+            "max_tokens": self.max_tokens,
+        }
+
+    def _encode(self, title: str, description: str) -> TokenIds:
+        # No more words than could matter, so that a huge description costs no more than a large one.
+        fields = [words(text)[: self.max_tokens] for text in (title, description)]
+        ids = dict.fromkeys(
+            [id_ for field in fields for id_ in self._word_ids(field)]
+            + [id_ for field in fields for word in field for id_ in self._of_word(word)]
+        )
+        return np.fromiter(ids, dtype=np.int32, count=len(ids))[: self.max_tokens]
+
+    def _word_ids(self, field: list[str]) -> Iterator[int]:
+        shortest, longest = self.word_ngrams
+        for size in range(shortest, longest + 1):
+            for start in range(len(field) - size + 1):
+                yield self._hash(" ".join(field[start : start + size]))
+
+    def _char_ids(self, word: str) -> tuple[int, ...]:
+        shortest, longest = self.char_ngrams
+        marked = f"<{word[:64]}>"
+        return tuple(
+            self._hash("#" + marked[start : start + size])
+            for size in range(max(1, shortest), longest + 1)
+            for start in range(len(marked) - size + 1)
+        )
+
+    def _hash(self, gram: str) -> int:
+        return 1 + xxhash.xxh3_64_intdigest(gram.encode()) % (self.vocab_size - 1)  # 0 is padding
+
+
+class SubwordEncoder:
+    """A Hugging Face tokenizer; title and description go in as a pair, a missing description as a single text."""
+
+    def __init__(self, tokenizer: Tokenizer, pad_id: int, max_tokens: int):
+        self.pad_id, self.max_tokens = pad_id, max_tokens
+        self._tokenizer = tokenizer
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+        self._tokenizer.no_padding()
+        self.vocab_size: int = tokenizer.get_vocab_size()
+
+    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds]:
+        pairs = zip(titles, descriptions, strict=True)
+        texts = [(title, text) if title and text else title or text for title, text in pairs]
+        encodings = self._tokenizer.encode_batch_fast([text or " " for text in texts])
+        return [
+            np.array(e.ids if text else [], dtype=np.int32) for e, text in zip(encodings, texts, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"pad_id": self.pad_id, "max_tokens": self.max_tokens}
+        wrapped = {"rakuten_subwords": settings, "tokenizer": json.loads(self._tokenizer.to_str())}
+        (folder / _FILE).write_text(json.dumps(wrapped, ensure_ascii=False), encoding="utf-8")
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:16]
+        return f"subword-{self.max_tokens}-{digest}"
+
+
+def load_encoder(folder: Path) -> TextEncoder:
+    """The encoder that `save` wrote.
+
+    Raises:
+        BundleError: no such file, or not one of ours.
+    """
+    path = folder / _FILE
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if "rakuten_ngrams" in saved:
+            return NgramEncoder(**saved["rakuten_ngrams"])
+        return SubwordEncoder(Tokenizer.from_str(json.dumps(saved["tokenizer"])), **saved["rakuten_subwords"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"no readable tokenizer at {path}", got=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def words(text: str) -> list[str]:
+    """Words of a text, lower case and without accents."""
+    return _WORD.findall(unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode())
