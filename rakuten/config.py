@@ -128,12 +128,15 @@ class NgramConfig:
     kind: Literal["ngram"]
     num_buckets: Annotated[int, Field(ge=256)]
     word_ngrams: Annotated[list[Count], Field(min_length=2, max_length=2)]  # [shortest, longest], in words
-    char_ngrams: Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]  # in characters; [0, 0] for none
+    char_ngrams: Annotated[
+        list[NonNegativeInt], Field(min_length=2, max_length=2)
+    ]  # in characters; [0, 0] for none
     max_tokens: Count  # n-grams kept of one product
     embedding_dim: Count
     dropout: Probability  # share of n-grams dropped in training
     lr: Positive
     layer_decay: LayerDecay
+    freeze: NonNegativeInt
 
 
 @schema
@@ -142,7 +145,9 @@ class TransformerConfig:
 
     kind: Literal["transformer"]
     name: str  # hub name or folder
-    pretrained: bool  # False builds the architecture below from scratch, with a tokenizer trained on the corpus
+    pretrained: (
+        bool  # False builds the architecture below from scratch, with a tokenizer trained on the corpus
+    )
     max_tokens: Annotated[int, Field(ge=8)]
     pooling: Literal["mean", "cls"]
     vocab_size: Annotated[int, Field(ge=64)]
@@ -152,6 +157,7 @@ class TransformerConfig:
     dropout: Probability
     lr: Positive
     layer_decay: LayerDecay
+    freeze: NonNegativeInt  # layer groups that do not learn, from the input up
 
 
 @schema
@@ -168,6 +174,7 @@ class TimmConfig:
     dropout: Probability
     lr: Positive
     layer_decay: LayerDecay
+    freeze: NonNegativeInt  # layer groups that do not learn, from the input up
 
 
 @schema

@@ -41,7 +41,7 @@ class NearDuplicates:
         near = marked.copy()
         near[self.pairs[marked[self.pairs[:, 0]], 1]] = True
         near[self.pairs[marked[self.pairs[:, 1]], 0]] = True
-        return near[self.node]  # type: ignore[no-any-return]
+        return near[self.node]
 
     def groups(self, same: Sequence[str]) -> NDArray[np.int64]:
         """(N,) number of each row's connected component, where rows with equal `same` count as linked too."""

@@ -45,14 +45,16 @@ def _read(path: Path, limit_bytes: int) -> bytes:
 
 def _decode(data: bytes, side_px: int, limit_pixels: int) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > limit_pixels:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        if opened.width * opened.height > limit_pixels:
             raise DataError(
-                "photo too large", expected=f"<= {limit_pixels} pixels", got=f"{image.width} x {image.height}"
+                "photo too large",
+                expected=f"<= {limit_pixels} pixels",
+                got=f"{opened.width} x {opened.height}",
             )
         # Decodes a JPEG at the smallest of 1/1 .. 1/8 scale that is at least this large: several times faster.
-        image.draft("RGB", (4 * side_px, 4 * side_px))
-        image = ImageOps.exif_transpose(image)
+        opened.draft("RGB", (4 * side_px, 4 * side_px))
+        image = ImageOps.exif_transpose(opened)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -1,0 +1,96 @@
+"""Loaders over preprocessed products, and nothing else."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from rakuten.config import TrainerConfig
+from rakuten.data.batching import Batch, TokenBudgetSampler, collate
+from rakuten.data.features import Features
+
+
+class BatchDataset(Dataset[Batch]):
+    """Products by lists of row numbers: one item is a batch."""
+
+    def __init__(self, features: Features, rows: NDArray[np.int64]):
+        self.features, self.rows = features, rows
+        tokens = features.store.tokens
+        self.lengths = np.zeros(len(rows), np.int64) if tokens is None else tokens.lengths[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        rows = self.rows[positions].tolist()
+        preprocessor = self.features.preprocessor
+        encoder = preprocessor.text_encoder
+        return collate(
+            [self.features.store[row] for row in rows],
+            pad_id=0 if encoder is None else encoder.pad_id,
+            image_px=preprocessor.image_px or 1,
+            labels=self.features.labels[rows].tolist(),
+            rows=rows,
+        )
+
+
+def make_loader(
+    dataset: BatchDataset,
+    *,
+    batch_size: int,
+    token_budget: int,
+    seed: int | None = None,
+    max_batches: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of like length; shuffled where a `seed` is given."""
+    sampler = TokenBudgetSampler(
+        dataset.lengths, batch_size=batch_size, token_budget=token_budget, seed=seed, max_batches=max_batches
+    )
+    # As `sampler` with batching switched off, not as `batch_sampler`: only so does Lightning call its set_epoch.
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+    )
+
+
+class ProductDataModule(LightningDataModule):
+    """Training and validation loaders."""
+
+    def __init__(
+        self,
+        features: Features,
+        config: TrainerConfig,
+        *,
+        train: NDArray[np.int64],
+        val: NDArray[np.int64],
+        seed: int,
+    ):
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.train = BatchDataset(features, train)
+        self.val = BatchDataset(features, val)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.train, self.seed)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.val, None)
+
+    def _loader(self, dataset: BatchDataset, seed: int | None) -> DataLoader[Batch]:
+        return make_loader(
+            dataset,
+            batch_size=self.config.batch_size,
+            token_budget=self.config.token_budget,
+            seed=seed,
+            max_batches=self.config.limit_batches,
+            num_workers=self.config.num_workers,
+            pin_memory=self.config.accelerator == "gpu",
+        )

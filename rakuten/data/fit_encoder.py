@@ -1,0 +1,66 @@
+"""The tokenizer that a model config asks for: hashed, trained on the corpus, or a pretrained model's own."""
+
+from collections.abc import Iterable
+
+from rakuten.config import NgramConfig, TransformerConfig
+from rakuten.data.text_encoder import NgramEncoder, SubwordEncoder, TextEncoder
+from rakuten.errors import WeightsError
+
+
+def fit_encoder(config: NgramConfig | TransformerConfig, texts: Iterable[str]) -> TextEncoder:
+    """An encoder for `config`; `texts` (training products alone) are read only where there is something to learn."""
+    if isinstance(config, NgramConfig):
+        return NgramEncoder.from_config(config)
+    if config.pretrained:
+        return _pretrained(config)
+    return train_unigram(texts, config.vocab_size, config.max_tokens)
+
+
+def encoder_settings(config: NgramConfig | TransformerConfig) -> dict[str, object]:
+    """The settings that decide token ids; a sweep over the others need not tokenize again."""
+    if isinstance(config, NgramConfig):
+        names = ("kind", "num_buckets", "word_ngrams", "char_ngrams", "max_tokens")
+    else:
+        names = ("kind", "name", "pretrained", "max_tokens", "vocab_size")
+    return {name: getattr(config, name) for name in names}
+
+
+def train_unigram(texts: Iterable[str], vocab_size: int, max_tokens: int) -> SubwordEncoder:
+    """A Unigram tokenizer (Kudo, 2018) in CamemBERT's layout: <s> title </s></s> description </s>."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")],
+    )
+    return SubwordEncoder(tokenizer, special.index("<pad>"), max_tokens)
+
+
+def _pretrained(config: TransformerConfig) -> SubwordEncoder:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.name, use_fast=True, trust_remote_code=False)
+        return SubwordEncoder(tokenizer.backend_tokenizer, tokenizer.pad_token_id, config.max_tokens)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(
+            f"no tokenizer for the text encoder {config.name!r}",
+            expected="tokenizer.json (or sentencepiece.bpe.model) beside the weights",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            fix="copy the whole model folder, tokenizer files included, and give its path as model.text.name",
+        ) from error
+
+
+def joined(titles: Iterable[str], descriptions: Iterable[str]) -> list[str]:
+    """Title and description as one text, for what looks at a product's words as a whole."""
+    return [f"{title} {text}".strip() for title, text in zip(titles, descriptions, strict=True)]

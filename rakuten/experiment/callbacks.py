@@ -1,0 +1,71 @@
+"""What happens around Lightning's loop: metrics to the tracker, a line an epoch, checkpoints, averaged weights."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+from pytorch_lightning.loggers.logger import Logger
+from rich.console import Console
+
+from rakuten.config import TrainConfig
+from rakuten.experiment.module import VAL_F1
+from rakuten.experiment.tracking import TrackedRun
+
+BEST, LAST = "best", "last"
+
+
+class TrackingLogger(Logger):
+    """Lightning's metrics -> the tracked run."""
+
+    def __init__(self, run: TrackedRun):
+        super().__init__()
+        self._run = run
+
+    @property
+    def name(self) -> str:
+        return "rakuten"
+
+    @property
+    def version(self) -> str:
+        return self._run.run_id or "0"
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._run.log_metrics(metrics, step or 0)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Params are logged once, from the config, by whoever starts the run."""
+
+
+class EpochLines(Callback):
+    """One line an epoch, where no terminal can show a bar."""
+
+    def __init__(self, console: Console):
+        self._console = console
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss, f1 = trainer.callback_metrics["val/loss"], trainer.callback_metrics[VAL_F1]
+        self._console.print(
+            f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  val loss {loss:.3f}  val F1 {f1:.4f}"
+        )
+
+
+def build_callbacks(config: TrainConfig, checkpoints: Path, console: Console) -> list[Callback]:
+    """Best weights and everything to resume from, early stopping on validation weighted F1, progress."""
+    callbacks: list[Callback] = [
+        EarlyStopping(VAL_F1, mode="max", patience=config.trainer.patience),
+        # Before `last`, so that what it knows of the best is in there.
+        ModelCheckpoint(
+            checkpoints, BEST, VAL_F1, mode="max", save_weights_only=True, enable_version_counter=False
+        ),
+        ModelCheckpoint(checkpoints, LAST, save_top_k=1, enable_version_counter=False),
+        RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4f"), leave=False)
+        if console.is_terminal
+        else EpochLines(console),
+    ]
+    if config.optim.ema:
+        # Buffers follow the weights of the moment: the statistics of batch norm are averages already.
+        callbacks.append(EMAWeightAveraging(use_buffers=False, decay=config.optim.ema))
+    return callbacks

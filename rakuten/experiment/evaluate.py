@@ -1,0 +1,89 @@
+"""A bundle's answers on products whose labels are known."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rakuten.data.datamodule import BatchDataset, make_loader
+from rakuten.data.features import Features
+from rakuten.experiment.calibrate import fit_temperature
+from rakuten.experiment.metrics import Predictions
+from rakuten.experiment.report import write_report
+from rakuten.model.bundle import Modality, Predictor
+
+TOKEN_BUDGET = 65_536  # padded tokens of an evaluation batch
+
+
+def predict_rows(
+    predictor: Predictor,
+    features: Features,
+    rows: NDArray[np.int64],
+    *,
+    hide: Modality | None = None,
+    batch_size: int = 256,
+) -> Predictions:
+    """Answers for these rows, in their order, with labels and ids."""
+    probs = np.empty((len(rows), len(predictor.labels)))
+    position = {row: i for i, row in enumerate(rows.tolist())}
+    for batch in make_loader(BatchDataset(features, rows), batch_size=batch_size, token_budget=TOKEN_BUDGET):
+        probs[[position[row] for row in batch.rows.tolist()]] = predictor.probabilities(batch, hide)
+    index = features.table["index"].to_numpy()[rows]
+    return Predictions(labels=features.labels[rows], probs=probs, rows=index)
+
+
+def predict_by_modality(
+    predictor: Predictor, features: Features, rows: NDArray[np.int64], batch_size: int = 256
+) -> dict[str, Predictions]:
+    """`both`: all rows as they are; `text`: those with text, photo hidden; `image`: those with a photo, text hidden."""
+    answers = {"both": predict_rows(predictor, features, rows, batch_size=batch_size)}
+    store = features.store
+    if store.tokens is not None and store.photos is not None:
+        with_text, with_photo = store.tokens.lengths[rows] > 0, store.photos.present[rows]
+        answers["text"] = predict_rows(
+            predictor, features, rows[with_text], hide="image", batch_size=batch_size
+        )
+        answers["image"] = predict_rows(
+            predictor, features, rows[with_photo], hide="text", batch_size=batch_size
+        )
+    else:
+        name = "text" if store.photos is None else "image"
+        answers[name] = answers["both"]
+    return answers
+
+
+def calibrate(
+    predictor: Predictor, features: Features, rows: NDArray[np.int64], batch_size: int = 256
+) -> float:
+    """The temperature fitted on these rows, as they are."""
+    logits, labels = [], []
+    for batch in make_loader(BatchDataset(features, rows), batch_size=batch_size, token_budget=TOKEN_BUDGET):
+        logits.append(predictor.logits(batch))
+        labels.append(batch.labels)
+    return fit_temperature(torch.cat(logits), torch.cat(labels)) if logits else 1.0
+
+
+def evaluate(
+    predictor: Predictor,
+    features: Features,
+    rows: NDArray[np.int64],
+    folder: Path,
+    *,
+    title: str,
+    facts: dict[str, str],
+    num_resamples: int,
+    seed: int,
+    limits: dict[str, float] | None = None,
+) -> dict[str, dict[str, float | None]]:
+    """Score a bundle on `rows` and write the report into `folder`: {both|text|image: {metric: value}}."""
+    return write_report(
+        folder,
+        predict_by_modality(predictor, features, rows),
+        predictor.labels,
+        title=title,
+        facts=facts,
+        limits=limits,
+        num_resamples=num_resamples,
+        seed=seed,
+    )

@@ -1,0 +1,265 @@
+"""What is served: a folder of safetensors, JSON and the tokenizer, and the Predictor that answers from it.
+
+No pickle anywhere, every file's hash checked before it is used, and nothing of Lightning or Hydra needed.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rakuten.config import Limits, ModelConfig
+from rakuten.config_io import to_plain
+from rakuten.data.batching import Batch, collate
+from rakuten.data.labels import Code, LabelSet
+from rakuten.data.preprocess import Example, Preprocessor, Product
+from rakuten.data.text_encoder import load_encoder
+from rakuten.errors import BundleError
+from rakuten.model.classifier import ProductClassifier
+from rakuten.model.image import build_image_tower
+from rakuten.model.text import TransformerTower, build_text_tower
+
+FORMAT: Final = 1
+INFO, WEIGHTS, TOKENIZER = "bundle.json", "weights.safetensors", "tokenizer"
+Modality = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The category of one product and the `top` ones, most confident first."""
+
+    code: Code
+    name: str
+    confidence: float
+    top: tuple[tuple[Code, float], ...]
+    image_problem: str | None = None
+
+
+class Predictor:
+    """A bundle in memory: products in, categories out, exactly as they were evaluated."""
+
+    def __init__(
+        self,
+        classifier: ProductClassifier,
+        preprocessor: Preprocessor,
+        labels: LabelSet,
+        info: Mapping[str, Any],
+        device: str = "cpu",
+    ):
+        self.classifier = classifier.eval().to(device)
+        self.preprocessor, self.labels, self.info, self.device = preprocessor, labels, dict(info), device
+        self.temperature = float(info["calibration"]["temperature"])
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> "Predictor":
+        """The Predictor of the bundle folder `path`.
+
+        Raises:
+            BundleError: no bundle there, a file torn or tampered with, or a format this version cannot read.
+        """
+        folder = Path(path)
+        info = _read_info(folder)
+        _check_hashes(folder, info["hashes"])
+        try:
+            config = TypeAdapter(ModelConfig).validate_python(info["model"])
+            labels = LabelSet(tuple(info["labels"]["codes"]), tuple(info["labels"]["names"]))
+            limits = TypeAdapter(Limits).validate_python(info["preprocessing"]["limits"])
+            encoder = load_encoder(folder / TOKENIZER) if config.text is not None else None
+            image = config.image
+            preprocessor = Preprocessor(
+                encoder,
+                None if image is None else image.image_px,
+                False if image is None else image.trim_border,
+                limits,
+            )
+            classifier = build_classifier(
+                config, len(labels), preprocessor, hf_config=info["hf_config"], load_weights=False
+            )
+            classifier.load_state_dict(load_file(folder / WEIGHTS))
+        except (ValidationError, KeyError, TypeError, RuntimeError) as error:
+            raise BundleError(
+                f"the bundle at {folder} does not fit this version of rakuten", got=str(error).splitlines()[0]
+            ) from error
+        return cls(classifier, preprocessor, labels, info, device)
+
+    def predict(
+        self, products: Sequence[Product], *, top_k: int = 3, hide: Modality | None = None
+    ) -> list[Answer]:
+        """One answer per product, in order; `hide` answers as if that modality were not there."""
+        return self.answer(self.preprocessor(products), top_k=top_k, hide=hide)
+
+    def answer(
+        self, examples: Sequence[Example], *, top_k: int = 3, hide: Modality | None = None
+    ) -> list[Answer]:
+        """As `predict`, for products that are preprocessed already."""
+        if not examples:
+            return []
+        probs = self.probabilities(self.batch(examples), hide)
+        best = np.argsort(-probs, axis=1, kind="stable")[:, : min(top_k, len(self.labels))]
+        return [
+            Answer(
+                code=self.labels.codes[order[0]],
+                name=self.labels.names[order[0]],
+                confidence=float(row[order[0]]),
+                top=tuple((self.labels.codes[i], float(row[i])) for i in order),
+                image_problem=example.image_problem,
+            )
+            for row, order, example in zip(probs, best, examples, strict=True)
+        ]
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        encoder = self.preprocessor.text_encoder
+        pad_id = 0 if encoder is None else encoder.pad_id
+        return collate(examples, pad_id=pad_id, image_px=self.preprocessor.image_px or 1)
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch, hide: Modality | None = None) -> Tensor:
+        """(B, C) fused logits before calibration."""
+        everything = torch.ones(len(batch), dtype=torch.bool)
+        if hide is not None:
+            batch = batch.without(**{hide: everything})
+        fused: Tensor = self.classifier(batch.to(self.device)).fused
+        return fused.cpu()
+
+    def probabilities(self, batch: Batch, hide: Modality | None = None) -> NDArray[np.float64]:
+        """(B, C) calibrated probabilities."""
+        return torch.softmax(self.logits(batch, hide).double() / self.temperature, dim=1).numpy()
+
+
+def build_classifier(
+    config: ModelConfig,
+    num_classes: int,
+    preprocessor: Preprocessor,
+    *,
+    hf_config: dict[str, Any] | None = None,
+    load_weights: bool = True,
+) -> ProductClassifier:
+    """The model of `config` with its towers."""
+    text = image = None
+    if config.text is not None:
+        encoder = preprocessor.text_encoder
+        assert encoder is not None
+        text = build_text_tower(
+            config.text, encoder.vocab_size, encoder.pad_id, hf_config=hf_config, load_weights=load_weights
+        )
+    if config.image is not None:
+        image = build_image_tower(config.image, load_weights=load_weights)
+    return ProductClassifier(config, num_classes, text, image)
+
+
+def save_bundle(
+    folder: Path,
+    classifier: ProductClassifier,
+    preprocessor: Preprocessor,
+    labels: LabelSet,
+    config: ModelConfig,
+    *,
+    lineage: Mapping[str, Any],
+    temperature: float = 1.0,
+) -> None:
+    """Write a bundle; what is at `folder` is replaced when the new one is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    partial.chmod(0o755)
+    state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
+    save_file(state, partial / WEIGHTS)
+    if preprocessor.text_encoder is not None:
+        preprocessor.text_encoder.save(partial / TOKENIZER)
+    text = classifier.towers.get("text")
+    info = {
+        "format": FORMAT,
+        "labels": {"codes": list(labels.codes), "names": list(labels.names)},
+        "preprocessing": {"limits": to_plain(preprocessor.limits)},
+        "model": to_plain(config),
+        "hf_config": text.hf_config if isinstance(text, TransformerTower) else None,
+        "calibration": {"temperature": temperature},
+        "metrics": {},
+        "lineage": dict(lineage),
+        "drift_reference": None,
+        "hashes": {
+            str(path.relative_to(partial)): _sha256(path)
+            for path in sorted(partial.rglob("*"))
+            if path.is_file()
+        },
+    }
+    _write_info(partial, info)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def update_info(folder: Path, **changes: Any) -> None:
+    """Change fields of a bundle's JSON (calibration, metrics, ...) in one atomic step."""
+    _write_info(folder, _read_info(folder) | changes)
+
+
+def _write_info(folder: Path, info: Mapping[str, Any]) -> None:
+    body = {key: value for key, value in info.items() if key != "checksum"}
+    temporary = folder / (INFO + ".tmp")
+    text = json.dumps(body | {"checksum": _checksum(body)}, indent=1, ensure_ascii=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(folder / INFO)
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    path = folder / INFO
+    if not path.is_file():
+        raise BundleError(
+            f"no bundle at {folder}",
+            expected=f"a folder with {INFO}",
+            fix="train one: python scripts/train.py",
+        )
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        written = info.pop("checksum")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BundleError(
+            f"{path} is torn", got=str(error), fix="train again or fetch the bundle anew"
+        ) from error
+    if info.get("format") != FORMAT:
+        raise BundleError(
+            f"{path} is of another format",
+            expected=FORMAT,
+            got=info.get("format"),
+            fix="serve it with the version of rakuten that wrote it, or train again",
+        )
+    if written != _checksum(info):
+        raise BundleError(
+            f"{path} was changed after it was written", fix="train again or fetch the bundle anew"
+        )
+    return dict(info)
+
+
+def _check_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
+    for name, expected in hashes.items():
+        path = folder / name
+        if (
+            not path.resolve().is_relative_to(folder.resolve())
+            or not path.is_file()
+            or _sha256(path) != expected
+        ):
+            raise BundleError(
+                f"the bundle's {name} is missing, torn or changed",
+                expected=f"sha256 {expected}",
+                got=f"sha256 {_sha256(path)}" if path.is_file() else "no such file",
+                fix="train again or fetch the bundle anew",
+            )
+
+
+def _checksum(info: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,74 @@
+"""Towers, what stands in for a missing modality, and the fusion of both."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rakuten.config import ModelConfig
+from rakuten.data.batching import Batch
+from rakuten.model.fusion import build_fusion
+from rakuten.model.tower import Tower
+
+
+@dataclass(frozen=True)
+class Logits:
+    """(B, C) each; a tower that the model lacks has none."""
+
+    fused: Tensor
+    text: Tensor | None
+    image: Tensor | None
+
+
+class Branch(nn.Module):
+    """A tower with its learned stand-in for products that lack its modality, and its own classification head."""
+
+    def __init__(self, tower: Tower, num_classes: int):
+        super().__init__()
+        self.tower = tower
+        self.missing = nn.Parameter(0.02 * torch.randn(tower.out_dim))
+        self.head = nn.Linear(tower.out_dim, num_classes)
+
+    def forward(self, inputs: tuple[Tensor, ...], present: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features (B, D) and logits (B, C); `inputs` hold the rows of `present` (B,) alone."""
+        pooled = self.missing.expand(len(present), -1)
+        if present.any():
+            features = self.tower(*inputs).pooled
+            pooled = pooled.to(features.dtype).index_copy(0, present.nonzero().squeeze(1), features)
+        return pooled, self.head(pooled)
+
+
+class ProductClassifier(nn.Module):
+    """Text only, image only, or both fused: one checkpoint answers whatever a product has."""
+
+    def __init__(self, config: ModelConfig, num_classes: int, text: Tower | None, image: Tower | None):
+        super().__init__()
+        self.text = None if text is None else Branch(text, num_classes)
+        self.image = None if image is None else Branch(image, num_classes)
+        self.fusion: nn.Module | None = None
+        if text is not None and image is not None:
+            assert config.fusion is not None
+            self.fusion = build_fusion(config.fusion, text.out_dim, image.out_dim, num_classes)
+
+    def forward(self, batch: Batch) -> Logits:
+        text = image = text_logits = image_logits = None
+        if self.text is not None:
+            text, text_logits = self.text((batch.tokens, batch.token_mask), batch.has_text)
+        if self.image is not None:
+            image, image_logits = self.image((batch.pixels,), batch.has_image)
+        if self.fusion is not None:
+            fused = self.fusion(text, image, text_logits, image_logits)
+        else:
+            fused = text_logits if image_logits is None else image_logits
+        return Logits(fused.float(), text_logits, image_logits)
+
+    @property
+    def towers(self) -> dict[str, Tower]:
+        """The towers that there are, by modality."""
+        branches = {"text": self.text, "image": self.image}
+        return {name: branch.tower for name, branch in branches.items() if branch is not None}
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All parameters that belong to no tower."""
+        in_towers = {id(p) for tower in self.towers.values() for p in tower.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in in_towers]

@@ -1,0 +1,30 @@
+"""Fixtures that more than one test module needs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import TypeAdapter
+
+from rakuten.config import DataConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def make_data_config(tmp_path: Path) -> Callable[..., DataConfig]:
+    """A function giving conf/data/rakuten.yaml as a DataConfig whose folders all lie below `tmp_path`."""
+
+    def make(**changes: Any) -> DataConfig:
+        base = OmegaConf.load(ROOT / "conf/data/rakuten.yaml")
+        paths = {
+            "root": str(tmp_path / "raw"),
+            "interim_dir": str(tmp_path / "interim"),
+            "processed_dir": str(tmp_path / "processed"),
+        }
+        merged = OmegaConf.merge(base, paths, changes)
+        return TypeAdapter(DataConfig).validate_python(OmegaConf.to_container(merged, resolve=True))
+
+    return make
