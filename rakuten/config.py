@@ -15,7 +15,7 @@ from rakuten.data.labels import Code, LabelSet
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]  # learning rate factor per layer group, from the head down
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -206,7 +206,9 @@ class ModelConfig:
     image: TimmConfig | None
     fusion: FusionConfig | None
     modality_dropout: Probability  # chance to hide one modality of a training row that has both
-    aux_weight: Annotated[float, Field(ge=0)]  # weight of each tower's own classification loss
+    aux_weight: Annotated[
+        float, Field(ge=0, allow_inf_nan=False)
+    ]  # weight of each tower's own classification loss
     augment: AugmentConfig
 
     @model_validator(mode="after")
@@ -227,10 +229,10 @@ class OptimConfig:
     """AdamW with warm-up and cosine decay."""
 
     lr: Positive  # of fusion and heads; each tower brings its own
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)]
     warmup: Fraction  # share of all steps
-    grad_clip: Annotated[float, Field(ge=0)]  # largest gradient norm; 0 for none
+    grad_clip: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # largest gradient norm; 0 for none
     label_smoothing: Probability
     class_weight: Literal["none", "balanced", "sqrt"]
     ema: Probability  # decay of the averaged weights that are evaluated and kept; 0 for none
@@ -293,7 +295,7 @@ class EvaluateConfig:
     bundle: Path | None  # null: the newest run's
     data: DataConfig
     split: Literal["train", "val", "calib", "test"]
-    output: Path | None  # null: a folder `evaluation` beside the bundle
+    output: Path | None  # null: evaluation/<split> beside the bundle
     bootstrap: NonNegativeInt
     batch_size: Count
     seed: NonNegativeInt

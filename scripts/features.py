@@ -1,4 +1,10 @@
-"""Build features: cleaned texts, the split, and photos and tokens ready for the model, all reused until they change."""
+"""Build features: cleaned texts, the split, and photos and tokens ready for the model, all reused until they change.
+
+Examples:
+  python scripts/features.py
+  python scripts/features.py data=rakuten data.split.salt=1
+  python scripts/features.py model.image.image_px=64
+"""
 
 from rakuten.cli import run
 from rakuten.config import TrainConfig

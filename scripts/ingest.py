@@ -1,4 +1,10 @@
-"""Ingest a catalogue: raw tables and photos in, a validated table out, bad rows in quarantine with a reason each."""
+"""Ingest a catalogue: raw tables and photos in, a validated table out, bad rows in quarantine with a reason each.
+
+Examples:
+  python scripts/ingest.py
+  python scripts/ingest.py data=rakuten data.root=PATH/TO/CATALOGUE
+  python scripts/ingest.py data.demo.num_products=2000 data.demo.seed=1
+"""
 
 from rakuten.cli import run
 from rakuten.config import TrainConfig

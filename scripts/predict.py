@@ -1,4 +1,10 @@
-"""Predict categories: any CSV of products in, a CSV with code, confidence and alternatives out, in order."""
+"""Predict categories: any CSV of products in, a CSV with code, confidence and alternatives out, in order.
+
+Examples:
+  python scripts/predict.py
+  python scripts/predict.py bundle=outputs/RUN/bundle input=new.csv images=photos output=answers.csv
+  python scripts/predict.py data=rakuten data.root=PATH submission=true top_k=5
+"""
 
 from rakuten.cli import run
 from rakuten.config import PredictConfig

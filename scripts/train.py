@@ -1,4 +1,12 @@
-"""Train a model: ingests and builds features on its way, ends with a report and a bundle."""
+"""Train a model: ingests and builds features on its way, ends with a report and a bundle.
+
+Examples:
+  python scripts/train.py                                          demo catalogue, small model, CPU
+  python scripts/train.py data=rakuten data.root=PATH experiment=small_cpu
+  python scripts/train.py data=rakuten model=fusion trainer=gpu    CamemBERT and ConvNeXt, pretrained
+  python scripts/train.py model/fusion=gated optim.lr=5e-4 seed=1
+  python scripts/train.py resume=true                              go on after a kill
+"""
 
 from rakuten.cli import run
 from rakuten.config import TrainConfig

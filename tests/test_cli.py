@@ -200,8 +200,8 @@ def test_a_folder_that_exists_is_meant_whatever_its_name(
         folder = tmp_path / name
         folder.mkdir()
         assert build(f"shop.root={folder}").shop.root == folder
-        code, seen, _, _ = start("-m", f"shop.root={folder}", "seed=1,2")
-        assert (code, [config.shop.root for config in seen]) == (0, [folder, folder])
+    code, seen, _, _ = start("-m", f"shop.root={folder}", "seed=1,2")  # the comma is a sweep's otherwise
+    assert (code, [config.shop.root for config in seen]) == (0, [folder, folder])
 
 
 def test_hydras_own_constructs_keep_their_meaning(build: Callable[..., Config]) -> None:
@@ -375,11 +375,11 @@ def test_an_interrupt_is_one_line(start: Callable[..., Any]) -> None:
 
 
 def test_a_sweep_runs_each_choice(start: Callable[..., Any]) -> None:
-    code, seen, _, _ = start("-m", "model/text=bag,net", "shop.title=été,b", "seed=range(1,3)")
+    code, seen, _, _ = start("-m", "model/text=bag,net", "shop.title=été,b")
     assert code == 0
-    assert {(config.model.text.kind, config.shop.title, config.seed) for config in seen} == {
-        (kind, title, seed) for kind in ("bag", "net") for title in ("été", "b") for seed in (1, 2)
-    }
+    assert [(config.model.text.kind, config.shop.title) for config in seen] == [
+        (kind, title) for kind in ("bag", "net") for title in ("été", "b")
+    ]
 
 
 def test_every_choice_of_a_sweep_is_checked_first(start: Callable[..., Any]) -> None:

@@ -38,6 +38,7 @@ class Composer:
             query = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{extra_dir}", query)
         self._loader = ConfigLoaderImpl(search_path)
+        self._known_defaults: dict[tuple[str, ...], list[ResultDefault]] = {}
 
     def compose(self, overrides: Iterable[str] = ()) -> DictConfig:
         """The config with Hydra's own part under `hydra`. Raises one of COMPOSE_ERRORS."""
@@ -58,7 +59,7 @@ class Composer:
 
     def find_line(self, key: str, overrides: Sequence[str] = ()) -> str | None:
         """Where a key is set, as file:line, or the file where it should be; None where no file is in charge."""
-        defaults = self._loader.compute_defaults_list(self.config_name, list(overrides), RunMode.RUN).defaults
+        defaults = self._defaults(tuple(overrides))
         in_charge: tuple[int, Path] | None = None
         for default in reversed(defaults):
             path, parts = self.file_of(default), _below(key, default.package or "")
@@ -70,6 +71,13 @@ class Composer:
             if in_charge is None or len(parts) < in_charge[0]:
                 in_charge = len(parts), path
         return str(_relative(in_charge[1])) if in_charge else None
+
+    def _defaults(self, overrides: tuple[str, ...]) -> list[ResultDefault]:
+        """The files that are composed, in that order; asked for once per key of the help, so kept."""
+        if overrides not in self._known_defaults:
+            found = self._loader.compute_defaults_list(self.config_name, list(overrides), RunMode.RUN)
+            self._known_defaults[overrides] = list(found.defaults)
+        return self._known_defaults[overrides]
 
     def file_of(self, default: ResultDefault) -> Path | None:
         candidates = (folder / f"{default.config_path}.yaml" for folder in self.dirs)

@@ -36,7 +36,7 @@ from rakuten.data.demo_world import World, build_world
 from rakuten.data.labels import Code
 from rakuten.errors import DataError
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 1
 SETTINGS_NAME, LIMITS_NAME, PREDICTIONS_NAME = "demo.json", "bayes.json", "bayes.csv"
 MODALITIES = ("both", "text", "image")
 

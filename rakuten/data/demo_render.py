@@ -21,7 +21,7 @@ RGB = {
 }
 GRID = 3  # symbols stand on a GRID x GRID lattice
 MAX_BORDER = 0.12  # widest white frame, share of the side
-NOISE = 5.0  # standard deviation of pixel noise, of 255
+NOISE = 4.0  # standard deviation of pixel noise, of 255
 SUPERSAMPLE = 8
 
 
@@ -53,8 +53,8 @@ def render_photo(symbols: IntArray, side_px: int, rng: np.random.Generator) -> b
 
 def _ground(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     # Stays well under white, so that the frame can be told from it.
-    tint = rng.uniform(200, 236, 3)
-    slope_y, slope_x = rng.uniform(-14, 14, 2)
+    tint = rng.uniform(216, 238, 3)
+    slope_y, slope_x = rng.uniform(-10, 10, 2)
     rows = np.linspace(-0.5, 0.5, height)[:, None, None] * slope_y
     columns = np.linspace(-0.5, 0.5, width)[None, :, None] * slope_x
     return np.asarray(tint + rows + columns, dtype=np.float32)

@@ -32,7 +32,7 @@ OWN_WORD = 0.55  # chance that a content word comes from the text's own topic ra
 OWN_SYMBOL = 0.9  # the same for a photo's symbols and its motif
 # Own symbols of motif i are i plus these, modulo NUM_SYMBOLS. All differences are distinct (a Golomb ruler), so
 # two motifs share at most one symbol and no symbol alone tells a motif.
-RULER = (0, 1, 4, 6)
+RULER = (0, 1, 4)
 CHUNK = 4096  # rows of one N x C x M product
 
 

@@ -23,7 +23,7 @@ from rakuten.data.preprocess import Preprocessor
 from rakuten.data.raw import image_path
 from rakuten.data.split import TRAIN, split
 from rakuten.data.store import FeatureStore, build_pixel_store, build_token_store
-from rakuten.data.text_encoder import load_encoder
+from rakuten.data.text_encoder import TextEncoder, load_encoder
 
 FORMAT = 1  # of train_features.csv and the stores: raise it when either changes meaning
 TABLE, META = "train_features.csv", "features.json"
@@ -46,8 +46,12 @@ class Features:
         return np.flatnonzero(self.table["side"].to_numpy() == side)
 
 
-def load_features(data: DataConfig, model: ModelConfig, console: Console | None = None) -> Features:
+def load_features(
+    data: DataConfig, model: ModelConfig, console: Console | None = None, encoder: TextEncoder | None = None
+) -> Features:
     """Features for `model`, built on the way where they are missing or stale, and said so.
+
+    `encoder` is a bundle's, where a trained model looks at the catalogue again; else the one that `model` asks for.
 
     A lock per catalogue lets runs that start together share the work. Photos are decoded again only for another size
     or other files; texts are cleaned again only for another table.
@@ -63,7 +67,7 @@ def load_features(data: DataConfig, model: ModelConfig, console: Console | None 
             _say(console, "features: the cleaned table is missing or stale")
             _build_table(data, meta)
         table = _read_table(data.processed_dir / TABLE)
-        store, preprocessor = _build_stores(data, model, table, meta["fingerprint"], console)
+        store, preprocessor = _build_stores(data, model, table, meta["fingerprint"], console, encoder)
     codes = data.labels
     labels = np.array([codes.parse(code) for code in table["prdtypecode"]], dtype=np.int64)
     return Features(table, labels, store, preprocessor, meta["fingerprint"])
@@ -110,18 +114,24 @@ def _build_table(data: DataConfig, meta: dict[str, str]) -> None:
 
 
 def _build_stores(
-    data: DataConfig, model: ModelConfig, table: pd.DataFrame, fingerprint: str, console: Console | None
+    data: DataConfig,
+    model: ModelConfig,
+    table: pd.DataFrame,
+    fingerprint: str,
+    console: Console | None,
+    encoder: TextEncoder | None,
 ) -> tuple[FeatureStore, Preprocessor]:
     images = json.loads(json.loads((data.processed_dir / META).read_text(encoding="utf-8"))["settings"])[
         "images"
     ]
     _remove_outdated(data.processed_dir, {"pixels": images, "tokens": fingerprint})
-    photos = tokens = encoder = None
+    photos = tokens = None
     if model.text is not None:
-        folder = data.processed_dir / f"tokens-{fingerprint[:12]}-{_key(encoder_settings(model.text))[:12]}"
+        settings = encoder.fingerprint() if encoder is not None else encoder_settings(model.text)
+        folder = data.processed_dir / f"tokens-{fingerprint[:12]}-{_key(settings)[:12]}"
         if folder.is_dir():
             encoder = load_encoder(folder)
-        else:
+        elif encoder is None:
             training = table[table["side"] == TRAIN]
             encoder = fit_encoder(model.text, joined(training["designation"], training["description"]))
         preprocessor = Preprocessor(encoder, None, False, data.limits)
@@ -129,8 +139,8 @@ def _build_stores(
             folder, preprocessor, table["designation"].tolist(), table["description"].tolist()
         )
     if model.image is not None:
-        settings = [model.image.image_px, model.image.trim_border, to_plain(data.limits)]
-        folder = data.processed_dir / f"pixels-{images[:12]}-{_key(settings)[:12]}"
+        sizes = [model.image.image_px, model.image.trim_border, to_plain(data.limits)]
+        folder = data.processed_dir / f"pixels-{images[:12]}-{_key(sizes)[:12]}"
         preprocessor = Preprocessor(None, model.image.image_px, model.image.trim_border, data.limits)
         if not folder.is_dir():
             _say(console, f"features: decoding photos at {model.image.image_px} px")

@@ -26,6 +26,7 @@ from rakuten.data.ingest_report import (
     images_fingerprint,
     raw_fingerprint,
 )
+from rakuten.data.ingest_report import render_report as render_report  # what a script needs, from one place
 from rakuten.data.raw import Reason, Record, find_table, image_path, read_table
 from rakuten.data.validate import LabelRows, RowRules, has_text
 from rakuten.errors import DataError

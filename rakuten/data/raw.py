@@ -21,7 +21,7 @@ from rakuten.errors import DataError
 MAX_RECORD_CHARS = 16 * 2**20
 # Each long search for a closing quote that finds none halves the next one, down to this: a file full of unmatched
 # quotes is then read in seconds, not in the square of its length.
-MIN_LOOK_AHEAD_CHARS = 64 * 2**10
+MIN_LOOK_AHEAD_CHARS = 16 * 2**10
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -45,10 +45,21 @@ def predict(config: PredictConfig, console: Console) -> Predicted:
     images = config.images or config.data.root / config.data.files.images_test
     output = config.output or config.data.processed_dir / "predictions.csv"
     columns = {name: getattr(config.data.columns, name) for name in _COLUMNS}
-    records = read_table(source, columns, config.data.encoding, optional=("description", "imageid", "productid"))
-    total = sum(1 for _ in read_table(source, columns, config.data.encoding, optional=("description", "imageid", "productid")))
+    records = read_table(
+        source, columns, config.data.encoding, optional=("description", "imageid", "productid")
+    )
+    total = sum(
+        1
+        for _ in read_table(
+            source, columns, config.data.encoding, optional=("description", "imageid", "productid")
+        )
+    )
     problems: Counter[str] = Counter()
-    with atomic_write(output) as path, path.open("w", encoding="utf-8", newline="") as file, _progress(console) as bar:
+    with (
+        atomic_write(output) as path,
+        path.open("w", encoding="utf-8", newline="") as file,
+        _progress(console) as bar,
+    ):
         task = bar.add_task("predicting", total=total)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_header(config))
@@ -71,10 +82,18 @@ def _answers(
         while chunk := list(islice(records, config.batch_size)):
             products = [_product(record, images, config) for record in chunk]
             # Photos decode side by side; Pillow lets go of the interpreter while it does.
-            examples = [each for part in pool.map(lambda product: predictor.preprocessor([product]), products) for each in part]
+            examples = [
+                each
+                for part in pool.map(lambda product: predictor.preprocessor([product]), products)
+                for each in part
+            ]
             answers = predictor.answer(examples, top_k=max(1, config.top_k))
             for record, product, answer, example in zip(chunk, products, answers, examples, strict=True):
-                yield record, answer, _problem(record, product, answer, example.tokens is None and example.pixels is None)
+                yield (
+                    record,
+                    answer,
+                    _problem(record, product, answer, example.tokens is None and example.pixels is None),
+                )
 
 
 def _product(record: Record, images: Path, config: PredictConfig) -> Product:

@@ -1,62 +1,84 @@
-"""A run's own scores: val and test, from the bundle that will be served."""
+"""A bundle's scores and reports: those of the run that made it, and of any side of a catalogue later."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from rich.console import Console
 
-from rakuten.config import TrainConfig
-from rakuten.data.features import Features
+from rakuten.config import DataConfig, EvaluateConfig, ModelConfig, TrainConfig
+from rakuten.data.features import Features, load_features
 from rakuten.data.files import atomic_write
 from rakuten.experiment.evaluate import evaluate
-from rakuten.experiment.runs import RunFolder
+from rakuten.experiment.runs import RunFolder, newest_bundle
+from rakuten.experiment.sides import Rows, side_rows
+from rakuten.experiment.summary import SideScores, score_table
 from rakuten.model.bundle import Predictor, update_info
 
-Scores = dict[str, dict[str, dict[str, float | None]]]
 METRICS = "metrics.json"
 
 
 def score_run(
-    config: TrainConfig,
-    features: Features,
-    val: NDArray[np.int64],
-    test: NDArray[np.int64],
-    run: RunFolder,
-    tags: dict[str, str],
-) -> Scores:
+    config: TrainConfig, features: Features, rows: Rows, run: RunFolder, tags: dict[str, str]
+) -> dict[str, SideScores]:
     """Reports for val and test, metrics.json, and the scores inside the bundle: {side: {modality: {metric: value}}}."""
     predictor = Predictor.load(run.bundle)
     scores = {
         side: evaluate(
             predictor,
             features,
-            rows,
+            side_of,
             run.evaluation / side,
             title=f"{config.data.name} · {config.model.name} · {side}",
-            facts={"run": run.run_id, "products": str(len(rows)), "seed": str(config.seed)} | tags,
+            facts={"run": run.run_id, "products": str(len(side_of)), "seed": str(config.seed)} | tags,
             num_resamples=config.bootstrap,
             seed=config.seed,
-            limits=best_possible(config, features, rows),
+            limits=best_possible(config.data, features, side_of),
         )
-        for side, rows in (("val", val), ("test", test))
+        for side, side_of in (("val", rows.val), ("test", rows.test))
     }
-    write_metrics(run.evaluation / METRICS, scores)
+    with atomic_write(run.evaluation / METRICS) as path:
+        path.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     update_info(run.bundle, metrics=scores)
     return scores
 
 
-def best_possible(
-    config: TrainConfig, features: Features, rows: NDArray[np.int64]
-) -> dict[str, float] | None:
+def evaluate_bundle(config: EvaluateConfig, console: Console) -> Path:
+    """Score a bundle on one side of a catalogue; the path of the report page.
+
+    `val` is the one that the bundle's own training drew.
+    """
+    bundle = config.bundle or newest_bundle(config.outputs_dir)
+    predictor = Predictor.load(bundle)
+    model = TypeAdapter(ModelConfig).validate_python(predictor.info["model"])
+    features = load_features(config.data, model, console, predictor.preprocessor.text_encoder)
+    lineage = predictor.info["lineage"]
+    rows = side_rows(features, config.data.split, lineage["seed"], config.split)
+    folder = config.output or bundle.parent / "evaluation" / config.split
+    title = f"{config.data.name} · {model.name} · {config.split}"
+    limits = best_possible(config.data, features, rows)
+    scores = evaluate(
+        predictor,
+        features,
+        rows,
+        folder,
+        title=title,
+        facts={"bundle": str(bundle), "products": str(len(rows))} | {k: str(v) for k, v in lineage.items()},
+        num_resamples=config.bootstrap,
+        seed=config.seed,
+        limits=limits,
+        batch_size=config.batch_size,
+    )
+    console.print(score_table(f"{title} · {len(rows):,} products", scores, limits))
+    return folder / "report.html"
+
+
+def best_possible(data: DataConfig, features: Features, rows: NDArray[np.int64]) -> dict[str, float] | None:
     """The Bayes accuracy on these products by modality, where the catalogue is generated."""
-    if config.data.demo is None:
+    if data.demo is None:
         return None
     from rakuten.data.demo import bayes_limits
 
-    return bayes_limits(config.data, features.table["index"].to_numpy()[rows].tolist())
-
-
-def write_metrics(path: Path, scores: Scores) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    return bayes_limits(data, features.table["index"].to_numpy()[rows].tolist())

@@ -1,42 +1,30 @@
 """The end of a run, for the person who waited for it."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
 from rakuten.config import TrainConfig
-from rakuten.data.features import Features
 from rakuten.experiment.runs import RunFolder
-from rakuten.experiment.scoring import Scores, best_possible
 
+SideScores = dict[str, dict[str, float | None]]  # {both|text|image: {metric: value}}
 ROWS = {"both": "text and photo", "text": "text only", "image": "photo only"}
 
 
-def print_summary(
-    console: Console,
-    config: TrainConfig,
-    run: RunFolder,
-    scores: Scores,
-    features: Features,
-    test: NDArray[np.int64],
-) -> None:
-    """Scores on test, where things are, what to type next."""
-    limits = best_possible(config, features, test)
-    table = Table(
-        title=f"\n{config.data.name} · {config.model.name} · {len(test):,} test products",
-        title_justify="left",
-    )
+def score_table(title: str, scores: SideScores, limits: Mapping[str, float] | None) -> Table:
+    """Scores by what the model was shown, beside the best possible accuracy where that is known."""
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold")
     table.add_column("answers from")
     for name in (
         "weighted F1",
         "macro F1",
         "accuracy",
-        *(["best possible", "share"] if limits else []),
+        *(["best possible", "reached"] if limits else []),
         "ECE",
     ):
         table.add_column(name, justify="right")
-    for modality, values in scores["test"].items():
+    for modality, values in scores.items():
         f1, macro, accuracy, ece = (values[k] for k in ("weighted_f1", "macro_f1", "accuracy", "ece"))
         if f1 is None or macro is None or accuracy is None or ece is None:
             continue
@@ -44,8 +32,22 @@ def print_summary(
         if limits:
             cells += [f"{limits[modality]:.4f}", f"{accuracy / limits[modality]:.1%}"]
         table.add_row(ROWS[modality], *cells, f"{ece:.3f}", style="bold" if modality == "both" else None)
-    console.print(table)
-    data = "" if config.data.name == "demo" else f" data={config.data.name}"
+    return table
+
+
+def print_summary(
+    console: Console,
+    config: TrainConfig,
+    run: RunFolder,
+    scores: SideScores,
+    num_test: int,
+    limits: Mapping[str, float] | None,
+) -> None:
+    """Scores on test, where things are, what to type next."""
+    console.print(
+        score_table(f"{config.data.name} · {config.model.name} · {num_test:,} test products", scores, limits)
+    )
+    data = "" if config.data.name == "demo" else f" data={config.data.name} data.root='{config.data.root}'"
     console.print(f"report   {run.evaluation / 'test' / 'report.html'}")
     console.print(f"bundle   {run.bundle}")
     console.print(f"next     python scripts/predict.py bundle={run.bundle}{data}")

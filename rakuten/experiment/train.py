@@ -1,10 +1,11 @@
 """A config -> a tracked run: data, training, calibration, bundle, evaluation."""
 
+import logging
 import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from rakuten.config import TrainConfig
 from rakuten.config_io import to_flat_dict, to_yaml
 from rakuten.data.datamodule import ProductDataModule
 from rakuten.data.features import Features, load_features, side_counts
-from rakuten.data.split import CALIB, TEST, TRAIN, carve_val
-from rakuten.errors import DataError, DeviceError
+from rakuten.data.split import TEST
+from rakuten.errors import DeviceError
 from rakuten.experiment.callbacks import BEST, LAST, TrackingLogger, build_callbacks
 from rakuten.experiment.evaluate import calibrate
 from rakuten.experiment.module import ClassifierModule
 from rakuten.experiment.runs import RunFolder, all_runs, claim, create_run, find_interrupted
-from rakuten.experiment.scoring import score_run
+from rakuten.experiment.scoring import best_possible, score_run
+from rakuten.experiment.sides import Rows, split_rows
 from rakuten.experiment.summary import print_summary
 from rakuten.experiment.tracking import TrackedRun, finish_run, git_tags, start_run
 from rakuten.model.bundle import Predictor, build_classifier, save_bundle, update_info
@@ -35,16 +37,6 @@ from rakuten.model.text import NgramTower
 REPOSITORY = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Row numbers of each side."""
-
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    calib: NDArray[np.int64]
-    test: NDArray[np.int64]
-
-
 def train(config: TrainConfig, console: Console) -> Path:
     """Train, evaluate and bundle what `config` says; the path of the bundle.
 
@@ -53,11 +45,12 @@ def train(config: TrainConfig, console: Console) -> Path:
     Raises:
         RakutenError: no such device, weights, data, or the loss diverged.
     """
+    _quiet_libraries()
     _prepare_torch(config)
     require_weights(config.model)
     _end_abandoned_runs(config, console)
     features = load_features(config.data, config.model, console)
-    rows = split_rows(features, config)
+    rows = split_rows(features, config.data.split, config.seed)
     run = _open_run(config, features, console)
     tags = (
         git_tags(REPOSITORY)
@@ -72,7 +65,7 @@ def train(config: TrainConfig, console: Console) -> Path:
         tracked.log_metrics({f"data/{side}": count for side, count in side_counts(features).items()})
         classifier, interrupted = _fit(config, features, rows, run, tracked, console)
         _bundle(config, features, rows, run, classifier, tags)
-        scores = score_run(config, features, rows.val, rows.test, run, tags)
+        scores = score_run(config, features, rows, run, tags)
         tracked.log_metrics(
             {
                 f"{s}/{m}/{k}": v
@@ -84,29 +77,12 @@ def train(config: TrainConfig, console: Console) -> Path:
         )
         tracked.log_artifacts(run.bundle, "bundle")
         tracked.log_artifacts(run.evaluation, "evaluation")
-        print_summary(console, config, run, scores, features, rows.test)
+        limits = best_possible(config.data, features, rows.test)
+        print_summary(console, config, run, scores[TEST], len(rows.test), limits)
         if interrupted:
             raise KeyboardInterrupt
     (run.checkpoints / f"{LAST}.ckpt").unlink(missing_ok=True)  # a finished run has nothing to resume
     return run.bundle
-
-
-def split_rows(features: Features, config: TrainConfig) -> Rows:
-    """The sides of the table, val drawn from train by the run's seed."""
-    pool = features.rows(TRAIN)
-    split = config.data.split
-    share = split.val / (1 - split.test - split.calib)
-    groups = features.table["group"].to_numpy().astype(np.int64)
-    is_val = carve_val(features.labels[pool], groups[pool], share, config.seed)
-    rows = Rows(pool[~is_val], pool[is_val], features.rows(CALIB), features.rows(TEST))
-    empty = [name for name in ("train", "val", "test") if len(getattr(rows, name)) == 0]
-    if empty:
-        raise DataError(
-            f"no product is left for {', '.join(empty)}",
-            expected="a catalogue large enough for the shares data.split.test, .calib and .val",
-            got=f"{len(features.table)} products",
-        )
-    return rows
 
 
 def _prepare_torch(config: TrainConfig) -> None:
@@ -119,13 +95,21 @@ def _prepare_torch(config: TrainConfig) -> None:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     torch.set_float32_matmul_precision("high")
-    # Known and harmless: few workers are right for a memory map, few steps an epoch for a small catalogue.
+
+
+def _quiet_libraries() -> None:
+    """What their logs say, the progress bar and the summary say better; warnings still come through."""
+    for name in ("pytorch_lightning", "lightning.fabric", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Known and harmless: few workers are right for a memory map, few steps an epoch for a small catalogue, and the
+    # run's own state lies beside its checkpoints.
     for message in (
-        ".*does not have many workers.*",
-        ".*is smaller than the logging interval.*",
-        ".*Found .* module.s. in eval mode.*",
+        "does not have many workers",
+        "smaller than the logging interval",
+        "exists and is not empty",
     ):
-        warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")  # Lightning 2.6 on torch 2.13
 
 
 def _end_abandoned_runs(config: TrainConfig, console: Console) -> None:
@@ -155,8 +139,6 @@ def _open_run(config: TrainConfig, features: Features, console: Console) -> RunF
 
 
 def _remember_tracking(run: RunFolder, tracked: TrackedRun) -> RunFolder:
-    from dataclasses import replace
-
     return replace(run, tracking_id=tracked.run_id).save()
 
 

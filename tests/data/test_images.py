@@ -1,6 +1,8 @@
 """The state of a photo is told from its content, and nothing at its path breaks the check."""
 
 import os
+import random
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +21,9 @@ MakeConfig = Callable[..., DataConfig]
 def encoded(fmt: str, size: tuple[int, int] = (24, 24), **options: Any) -> bytes:
     stream = BytesIO()
     # Noise does not compress, so that cutting the file cuts pixels.
-    Image.frombytes("RGB", size, os.urandom(size[0] * size[1] * 3)).save(stream, fmt, **options)
+    Image.frombytes("RGB", size, random.Random(0).randbytes(size[0] * size[1] * 3)).save(
+        stream, fmt, **options
+    )
     return stream.getvalue()
 
 
@@ -40,11 +44,9 @@ def test_folders_pipes_and_dangling_links_are_no_photos(make_data_config: MakeCo
 def test_decompression_bomb_is_not_decoded(make_data_config: MakeConfig, tmp_path: Path) -> None:
     png = bytearray(encoded("PNG"))
     png[16:24] = (60_000).to_bytes(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
     (tmp_path / "bomb").write_bytes(png)
-    assert check_image(tmp_path / "bomb", make_data_config().limits) in (
-        ImageState.TOO_LARGE,
-        ImageState.TRUNCATED,
-    )
+    assert check_image(tmp_path / "bomb", make_data_config().limits) is ImageState.TOO_LARGE
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -92,7 +92,6 @@ BAD_ROWS = [
     pytest.param(
         b"7, ,<br>&nbsp;,170,970\n", b"7,10\n", [("X", 5, "no_content")], id="only-a-tag-and-no-photo"
     ),
-    pytest.param(b",,,,\n", b"", [("X", 5, "empty_index")], id="all-empty"),
     pytest.param(
         b"7,T,,170,970\n7,U,,171,971\n",
         b"7,99\n",
@@ -212,8 +211,7 @@ def test_report_counts_and_table(config: DataConfig) -> None:
         assert words in shown
 
 
-def test_image_name_without_imageid(make_data_config: MakeConfig, config: DataConfig) -> None:
-    """A catalogue that names its photos by product alone."""
+def test_photos_named_by_product_alone(make_data_config: MakeConfig, config: DataConfig) -> None:
     config = make_data_config(files={"image_name": "{productid}.png"})
     (config.root / "images/image_train/100.png").write_bytes(encoded("PNG"))
     run(config, b"0,T,,100,\n", b"0,10\n")

@@ -185,9 +185,9 @@ def test_many_unmatched_quotes_cost_one_row_each(tmp_path: Path) -> None:
 
 def test_quotes_that_never_close_are_given_up_in_time(tmp_path: Path) -> None:
     """Every line opens a quote that the next one closes and opens again: thousands of searches to the end."""
-    records = read(tmp_path, HEADER + b'1,x","\n' * 12_000)
+    records = read(tmp_path, HEADER + (b"1,x" + b"y" * 200 + b'","\n') * 4000)
     assert {record.reason for record in records} == {Reason.UNREADABLE_ROW}
-    assert len(records) == 12_000
+    assert len(records) == 4000
 
 
 def test_first_existing_name_is_taken(make_data_config: Callable[..., DataConfig]) -> None:
