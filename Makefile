@@ -1,0 +1,56 @@
+# `make demo` and `make test` are the front door; each sets up .venv from requirements.lock where it is missing or stale.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(BIN)/uv
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test acceptance lint format lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock requirements-uv.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install it, or name yours: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)  ## generate a catalogue, train, evaluate, bundle, predict: a few minutes on two cores
+	@set -e; \
+	bundle=$$($(BIN)/python scripts/train.py); \
+	$(BIN)/python scripts/predict.py bundle="$$bundle" >/dev/null; \
+	echo; \
+	echo "report       $$(dirname "$$bundle")/evaluation/test/report.html"; \
+	echo "predictions  data/processed/demo/predictions.csv"; \
+	echo "next         $(BIN)/python scripts/train.py --help"
+
+test: $(READY)  ## the tests; with CI=true the slow ones too
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 $(if $(filter true,$(CI)),,-m "not slow and not acceptance") $(if $(filter true,$(CI)),-m "not acceptance",)
+
+acceptance: $(READY)  ## every "must show" that a command can show; CATALOGUE=PATH for those on real products
+	$(BIN)/pytest tests/acceptance -m acceptance -s
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## ruff, writing
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## renew requirements.lock from pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+	echo uv | $(UV) pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements-uv.lock
+
+clean:  ## remove .venv and all that is generated
+	rm -rf $(VENV) data/demo data/interim data/processed outputs/*/ outputs/mlflow.db
