@@ -83,7 +83,9 @@ class TokenBudgetSampler(Sampler[list[int]]):
     """Batches of products of like length, each within `batch_size` products and `token_budget` padded tokens.
 
     Shuffled, an epoch draws its own order from (seed, epoch): products are sorted by length within pools of fifty
-    batches, so that batches are even in length and still differ from epoch to epoch.
+    batches, so that batches are even in length and still differ from epoch to epoch. Every epoch has as many batches
+    as the first, since Lightning and the learning rate's schedule count on it: a few too few are made up for by
+    halving the largest, of a few too many the smallest sit out.
     """
 
     POOL_BATCHES = 50
@@ -100,6 +102,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self.lengths, self.batch_size, self.token_budget = lengths, batch_size, token_budget
         self.seed, self.max_batches = seed, max_batches
         self._epoch = 0
+        self._num_batches = 0 if seed is None else len(self._shuffled(np.random.default_rng([seed, 0])))
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of each epoch, also of the one that a resumed run starts with."""
@@ -116,13 +119,16 @@ class TokenBudgetSampler(Sampler[list[int]]):
             batches = self._cut(np.argsort(self.lengths, kind="stable"))
         else:
             rng = np.random.default_rng([self.seed, self._epoch])
-            order = rng.permutation(len(self.lengths))
-            size = self.POOL_BATCHES * self.batch_size
-            pools = [order[start : start + size] for start in range(0, len(order), size)]
-            ordered = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
-            batches = [batch for pool in ordered for batch in self._cut(pool)]
+            batches = _with_length(self._shuffled(rng), self._num_batches)
             batches = [batches[index] for index in rng.permutation(len(batches))]
         return batches[: self.max_batches] if self.max_batches else batches
+
+    def _shuffled(self, rng: np.random.Generator) -> list[list[int]]:
+        order = rng.permutation(len(self.lengths))
+        size = self.POOL_BATCHES * self.batch_size
+        pools = [order[start : start + size] for start in range(0, len(order), size)]
+        ordered = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
+        return [batch for pool in ordered for batch in self._cut(pool)]
 
     def _cut(self, order: NDArray[np.int64]) -> list[list[int]]:
         """Consecutive batches of `order`; a product longer than the budget makes a batch of its own."""
@@ -137,3 +143,15 @@ class TokenBudgetSampler(Sampler[list[int]]):
                 longest = int(self.lengths[row])
             batches[-1].append(row)
         return batches if batches[-1] else []
+
+
+def _with_length(batches: list[list[int]], num_batches: int) -> list[list[int]]:
+    """Exactly `num_batches`: the largest are halved, or the smallest left out."""
+    if len(batches) == num_batches:
+        return batches
+    by_size = sorted(batches, key=len, reverse=True)[:num_batches]
+    while len(by_size) < num_batches:
+        largest = max(by_size, key=len)
+        by_size.remove(largest)
+        by_size += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
+    return by_size

@@ -1,8 +1,8 @@
 """A generated catalogue in the real one's raw layout, whose best possible score is known exactly.
 
-Beside the raw tables and photos lie `bayes.csv` (the Bayes rule's answer to each labelled product), `bayes.json`
-(its accuracy over all of them) and `demo.json` (what they were made from). Training reads none of these.
-The model that everything is drawn from is in `rakuten.data.demo_world`.
+Beside the raw tables and photos lie `bayes.csv` (the Bayes rule's answer to each labelled product),
+`bayes.json` (its accuracy over all of them) and `demo.json` (what they were made from). Training reads none
+of these. The model that everything is drawn from is in `rakuten.data.demo_world`.
 """
 
 import csv
@@ -102,7 +102,7 @@ def bayes_limits(config: DataConfig, indices: Iterable[str]) -> dict[str, float]
     No classifier that judges each product by itself can expect more on them.
 
     Raises:
-        DataError: no generated catalogue is there, an index is not one of its labelled products, or there is none.
+        DataError: no generated catalogue is there, or an index is not one of its labelled products.
     """
     answers, indices = bayes_predictions(config), list(map(str, indices))
     unknown = [index for index in indices if index not in answers]

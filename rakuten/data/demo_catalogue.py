@@ -47,7 +47,7 @@ class Products:
 
 
 def class_counts(codes: Sequence[object], num_products: int) -> IntArray:
-    """(C,) products of each class: the real catalogue's skew, at least one each; what rounds off goes to the largest."""
+    """(C,) products of each class, skewed as in the real catalogue, one or more each; the rest to the largest."""
     sizes = np.array([demo_words.CLASS_SIZES[code] for code in codes])  # type: ignore[index]
     counts: IntArray = np.maximum(1, num_products * sizes // sizes.sum())
     counts[np.argmax(sizes)] += num_products - counts.sum()
@@ -57,8 +57,8 @@ def class_counts(codes: Sequence[object], num_products: int) -> IntArray:
 def draw_products(world: World, classes: IntArray, stream: int, seed: int) -> Products:
     """Products of the given true classes (N,).
 
-    A near-copy repeats topic, motif and words of another product of its class. Each row by itself is thus still
-    distributed as the world says, and its posterior exact; only to know the other row would tell more.
+    A near-copy repeats topic, motif and words of another product of its class. Each row by itself is thus
+    still distributed as the world says, and its posterior exact; only to know the other row would tell more.
     """
     rng = np.random.default_rng([seed, stream])
     num_rows = len(classes)

@@ -1,4 +1,4 @@
-"""Photos of the generated catalogue: a few coloured symbols on a tinted, noisy ground inside a white frame."""
+"""Photos of the generated catalogue: coloured symbols on a tinted, noisy ground inside a white frame."""
 
 import io
 from functools import cache

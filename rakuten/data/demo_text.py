@@ -1,7 +1,7 @@
 """Titles and descriptions of the generated catalogue, and the real one's bad habits in writing them.
 
-Everything here but the content words handed in is independent of the class: neutral words, sentence forms, tags,
-entities and mojibake are drawn from their own generator.
+Everything here but the content words handed in is independent of the class: neutral words, sentence forms,
+tags, entities and mojibake are drawn from their own generator.
 """
 
 import random
@@ -12,8 +12,8 @@ from rakuten.data import demo_words
 
 FILLER = 0.35  # chance of a neutral word between two content words of a title
 SHOUTED = 0.04  # share of titles in capitals
-DIRTY = 0.46  # share of rows with tags or entities or, DIRTY * MOJIBAKE of all, wrongly decoded accents
-MOJIBAKE = 0.08
+DIRTY = 0.46  # share of rows with tags, entities or mojibake
+MOJIBAKE = 0.08  # share of those whose accents were wrongly decoded
 TAGS = ("<p>{} </p> ", "{} <br /> ", "<b>{}</b> <br> ", "<li> {} </li> ", '<div class="desc">{} </div> ')
 ENTITIES = {
     "&": "&amp;",
@@ -53,7 +53,8 @@ def write_fields(title: str, sentences: Sequence[str], rng: random.Random) -> tu
     if rng.random() < MOJIBAKE and any(map(_has_safe_accent, (title, description))):
         return _mojibake(title), _mojibake(description)
     if not sentences:
-        return _with_entities(title) if "&" in _with_entities(title) else f"{title} &amp; co", ""
+        marked = _with_entities(title)
+        return (marked if marked != title else f"{title} &amp; co"), ""
     if rng.random() < 0.3:
         title = _with_entities(title)
     marked = "".join(rng.choice(TAGS).format(_with_entities(sentence)) for sentence in sentences)

@@ -1,14 +1,15 @@
 """The words and categories of the generated catalogue: data, no code.
 
-A content word belongs to exactly one topic and is a single lower-case token, so that the topic posterior can be
-computed from the written text alone. Neutral words (fillers, sentences) share no token with them.
+A content word belongs to exactly one topic and is a single lower-case token, so that the topic posterior can
+be computed from the written text alone. Neutral words (fillers, sentences) share no token with them.
 """
 
 # Products of each category in the real catalogue: the generated one has the same skew (13.4 : 1).
 CLASS_SIZES = {
     10: 3116, 40: 2508, 50: 1681, 60: 832, 1140: 2671, 1160: 3953, 1180: 764, 1280: 4870, 1281: 2070,
     1300: 5045, 1301: 807, 1302: 2491, 1320: 3241, 1560: 5073, 1920: 4303, 1940: 803, 2060: 4993, 2220: 824,
-    2280: 4760, 2403: 4774, 2462: 1421, 2522: 4989, 2582: 2589, 2583: 10209, 2585: 2496, 2705: 2761, 2905: 872,
+    2280: 4760, 2403: 4774, 2462: 1421, 2522: 4989, 2582: 2589, 2583: 10209, 2585: 2496, 2705: 2761,
+    2905: 872,
 }  # fmt: skip
 
 # Categories told by text alone, each with a topic of its own.
@@ -19,26 +20,26 @@ TEXT_CLASSES = {
     "famicom gamecube atari",
     1180: "warhammer donjon dragon elfe orque nain guerrier magicien dé plateau rôle armée peinture résine "
     "gobelin chevalier",
-    1160: "carte pokémon booster yugioh magic holographique protège jumbo deck pikachu brillante panini extension "
-    "starter duel collector",
-    1301: "chaussette body pyjama bavoir chausson bonnet grenouillère naissance layette brassière collant moufle "
-    "barboteuse gigoteuse maille tricot",
+    1160: "carte pokémon booster yugioh magic holographique protège jumbo deck pikachu brillante panini "
+    "extension starter duel collector",
+    1301: "chaussette body pyjama bavoir chausson bonnet grenouillère naissance layette brassière collant "
+    "moufle barboteuse gigoteuse maille tricot",
     1320: "poussette biberon couche tétine siège berceau landau matelas allaitement porteur langer veilleuse "
     "baignoire barrière babyphone transat",
     1940: "café thé chocolat biscuit confiture miel épice sirop bonbon sucre dosette tisane caramel noisette "
     "vanille amande",
-    2220: "chien chat collier laisse gamelle litière croquette aquarium griffoir niche harnais cage oiseau lapin "
-    "hamster perroquet",
-    2280: "journal revue magazine numéro hebdomadaire gazette presse mensuel illustré reportage couverture article "
-    "supplément parution quotidien rédaction",
-    2403: "livre roman tome auteur poche poème récit histoire chapitre volume encyclopédie dictionnaire conte bibliothèque "
-    "reliure essai",
-    2522: "cahier stylo papier crayon classeur carnet enveloppe gomme feutre agenda encre règle trousse trombone "
-    "agrafeuse calligraphie",
+    2220: "chien chat collier laisse gamelle litière croquette aquarium griffoir niche harnais cage oiseau "
+    "lapin hamster perroquet",
+    2280: "journal revue magazine numéro hebdomadaire gazette presse mensuel illustré reportage couverture "
+    "article supplément parution quotidien rédaction",
+    2403: "livre roman tome auteur poche poème récit histoire chapitre volume encyclopédie dictionnaire "
+    "conte bibliothèque reliure essai",
+    2522: "cahier stylo papier crayon classeur carnet enveloppe gomme feutre agenda encre règle trousse "
+    "trombone agrafeuse calligraphie",
     2582: "parasol tonnelle transatlantique hamac balancelle pergola chaise rotin teck résille coussin "
     "abri serre pavillon voilage balustrade",
-    2585: "tondeuse taille tronçonneuse sécateur arrosage tuyau râteau pelle souffleur débroussailleuse haie lame "
-    "brouette bêche gazon élagueur",
+    2585: "tondeuse taille tronçonneuse sécateur arrosage tuyau râteau pelle souffleur débroussailleuse haie "
+    "lame brouette bêche gazon élagueur",
 }
 
 # Categories told by the photo alone: their texts are about the shared topics.
@@ -49,10 +50,10 @@ BOTH_CLASSES = (1300, 1560, 2583)
 
 # What the texts of photo-told and jointly told categories are about; one topic per jointly told category.
 SHARED_TOPICS = (
-    "vintage collection ancien rétro rare édition limitée numéroté authentique prestige série héritage époque "
-    "antique classique signature",
-    "enfant famille garçon fille maman papa éducatif amusant apprentissage école câlin douceur comptine bambin "
-    "créatif éveil",
+    "vintage collection ancien rétro rare édition limitée numéroté authentique prestige série héritage "
+    "époque antique classique signature",
+    "enfant famille garçon fille maman papa éducatif amusant apprentissage école câlin douceur comptine "
+    "bambin créatif éveil",
     "voyage mer plage soleil océan île croisière marin vague coquillage horizon tropical escale phare bateau "
     "lagune",
 )

@@ -1,14 +1,15 @@
 """The generative model of the demo catalogue and its exact Bayes posteriors.
 
-A product of class c draws a text topic t and a photo motif v from `joint[c]`; each content word of its text is
-an independent draw from `word_prob[t]`, each symbol of its photo one from `symbol_prob[v]`. Three kinds of class:
+A product of class c draws a text topic t and a photo motif v from `joint[c]`; each content word of its text
+is an independent draw from `word_prob[t]`, each symbol of its photo one from `symbol_prob[v]`. Three kinds of
+class:
 
 - told by text: a topic of its own, the motif uniform over the K shared motifs;
 - told by photo: a motif of its own, the topic uniform over the K shared topics;
 - told by both: shared topic and motif, each uniform, with (t + v) mod K the number of the class.
 
-Every class that has shared topics has all of them alike, so text says exactly nothing among the second and third
-kinds, nor a photo among the first and third.
+Every class that has shared topics has all of them alike, so text says exactly nothing among the second and
+third kinds, nor a photo among the first and third.
 
 Shapes: N products, C classes, T topics, M motifs, V words, S symbols.
 """
@@ -30,8 +31,8 @@ COLORS = ("red", "amber", "green", "cyan", "blue", "violet", "pink", "black")
 NUM_SYMBOLS = len(SHAPES) * len(COLORS)  # symbol s has colour s % 8 and shape s // 8
 OWN_WORD = 0.55  # chance that a content word comes from the text's own topic rather than from the whole shop
 OWN_SYMBOL = 0.9  # the same for a photo's symbols and its motif
-# Own symbols of motif i are i plus these, modulo NUM_SYMBOLS. All differences are distinct (a Golomb ruler), so
-# two motifs share at most one symbol and no symbol alone tells a motif.
+# Own symbols of motif i are i plus these, modulo NUM_SYMBOLS. All differences are distinct (a Golomb ruler),
+# so two motifs share at most one symbol and no symbol alone tells a motif.
 RULER = (0, 1, 4)
 CHUNK = 4096  # rows of one N x C x M product
 
@@ -115,8 +116,8 @@ def build_world(codes: Sequence[object], prior: FloatArray, label_noise: float) 
 
 
 def _mixed(own: FloatArray, share: float, weights: FloatArray) -> FloatArray:
-    # What is not own follows the whole shop. P(topic | word) is then share + (1 - share) * P(topic): no word of a
-    # rare topic gives it away, as it would if every topic borrowed evenly from all others.
+    # What is not own follows the whole shop. P(topic | word) is then share + (1 - share) * P(topic): no word
+    # of a rare topic gives it away, as it would if every topic borrowed evenly from all others.
     return share * own + (1 - share) * (weights @ own)
 
 
@@ -155,7 +156,7 @@ def draw(prob: FloatArray, rows: IntArray, length: int, rng: np.random.Generator
 
 
 def count(drawn: IntArray, size: int) -> IntArray:
-    """(N, size) how often each value stands in each row of `drawn` (N, length), where -1 is an empty place."""
+    """(N, size) how often each value stands in each row of `drawn` (N, length); -1 is an empty place."""
     counts = np.zeros((len(drawn), size), dtype=np.int64)
     row, column = np.nonzero(drawn >= 0)
     np.add.at(counts, (row, drawn[row, column]), 1)

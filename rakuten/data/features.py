@@ -121,9 +121,7 @@ def _build_stores(
     console: Console | None,
     encoder: TextEncoder | None,
 ) -> tuple[FeatureStore, Preprocessor]:
-    images = json.loads(json.loads((data.processed_dir / META).read_text(encoding="utf-8"))["settings"])[
-        "images"
-    ]
+    images = _images_key(data, table)
     _remove_outdated(data.processed_dir, {"pixels": images, "tokens": fingerprint})
     photos = tokens = None
     if model.text is not None:
@@ -149,6 +147,12 @@ def _build_stores(
         (model.image.image_px, model.image.trim_border) if model.image is not None else (None, False)
     )
     return FeatureStore(tokens, photos), Preprocessor(encoder, side_px, trim, data.limits)
+
+
+def _images_key(data: DataConfig, table: pd.DataFrame) -> str:
+    """Of the photos' bytes and of which row each belongs to: a row more or less moves all that follow."""
+    ingested = json.loads((data.interim_dir / "ingest.json").read_text(encoding="utf-8"))
+    return _key([ingested["fingerprint"]["images"], [str(path) for path in _photo_paths(data, table)]])
 
 
 def _photo_paths(data: DataConfig, table: pd.DataFrame) -> list[Path | None]:

@@ -29,10 +29,7 @@ def load_pixels(source: bytes | Path, side_px: int, trim_border: bool, limits: L
     image = _decode(data, side_px, limits.image_pixels)
     if trim_border:
         image = _trim(image)
-    side = max(image.size)
-    square = ImageOps.pad(image, (side, side), color="white") if image.width != image.height else image
-    small = square.resize((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.ascontiguousarray(np.asarray(small, dtype=np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(np.asarray(_fit(image, side_px), dtype=np.uint8).transpose(2, 0, 1))
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:
@@ -55,6 +52,8 @@ def _decode(data: bytes, side_px: int, limit_pixels: int) -> Image.Image:
         # Decodes a JPEG at the smallest of 1/1 .. 1/8 scale that is at least this large: several times faster.
         opened.draft("RGB", (4 * side_px, 4 * side_px))
         image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits of gray, which convert() would clip to white
+            image = image.point(lambda value: value / 256).convert("L")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -67,6 +66,16 @@ def _decode(data: bytes, side_px: int, limit_pixels: int) -> Image.Image:
             expected="a whole JPEG, PNG or WebP",
             got=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def _fit(image: Image.Image, side_px: int) -> Image.Image:
+    """Resized to fit a white square; first resized, since the square around a photo of 1 x 50,000,000 fits nowhere."""
+    longest = max(image.size)
+    width, height = (max(1, round(side_px * side / longest)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    square = Image.new("RGB", (side_px, side_px), "white")
+    square.paste(small, ((side_px - width) // 2, (side_px - height) // 2))
+    return square
 
 
 def _trim(image: Image.Image) -> Image.Image:

@@ -4,6 +4,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
@@ -11,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from rich.console import Console
 
 from rakuten.config import TrainConfig
+from rakuten.data.files import atomic_write
 from rakuten.experiment.module import VAL_F1
 from rakuten.experiment.tracking import TrackedRun
 
@@ -39,6 +42,25 @@ class TrackingLogger(Logger):
         """Params are logged once, from the config, by whoever starts the run."""
 
 
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there. Lightning's own are copied over from /tmp, not in one step."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        assert storage_options is None, "local files have none"
+        with atomic_write(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that remembers its verdict: a run killed after it, before its bundle, trains no further."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
 class EpochLines(Callback):
     """One line an epoch, where no terminal can show a bar."""
 
@@ -55,7 +77,7 @@ class EpochLines(Callback):
 def build_callbacks(config: TrainConfig, checkpoints: Path, console: Console) -> list[Callback]:
     """Best weights and everything to resume from, early stopping on validation weighted F1, progress."""
     callbacks: list[Callback] = [
-        EarlyStopping(VAL_F1, mode="max", patience=config.trainer.patience),
+        ResumableEarlyStopping(VAL_F1, mode="max", patience=config.trainer.patience),
         # Before `last`, so that what it knows of the best is in there.
         ModelCheckpoint(
             checkpoints, BEST, VAL_F1, mode="max", save_weights_only=True, enable_version_counter=False

@@ -47,9 +47,11 @@ class ClassifierModule(LightningModule):
         if trainer.channels_last:
             _channels_last(classifier)
 
-    def on_train_epoch_start(self) -> None:
-        # Every epoch draws from its own stream, so that a resumed run repeats what an undisturbed one would do.
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Every epoch draws from its own stream, so that a resumed run repeats what an undisturbed one would do. Not at
+        # the epoch's start: loaders draw from the stream too, some before and some after that.
+        if batch_idx == 0:
+            torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self._hide_modalities(batch)

@@ -4,9 +4,11 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +18,8 @@ from rakuten.data.files import atomic_write
 from rakuten.data.preprocess import Product
 from rakuten.data.raw import Record, find_table, image_path, read_table
 from rakuten.data.validate import is_id
+from rakuten.errors import DataError
+from rakuten.experiment.device import best_device
 from rakuten.experiment.runs import newest_bundle
 from rakuten.model.bundle import Answer, Predictor
 
@@ -38,28 +42,18 @@ def predict(config: PredictConfig, console: Console) -> Predicted:
     codes of the top k with their confidence, problem; or, as the challenge's form, index and code alone.
 
     Raises:
-        RakutenError: no bundle, no such input, or input without the catalogue's columns.
+        RakutenError: no bundle, no such input, input without the catalogue's columns, or nowhere to write to.
     """
-    predictor = Predictor.load(config.bundle or newest_bundle(config.outputs_dir))
-    source = config.input or find_table(config.data, "x_test")
-    images = config.images or config.data.root / config.data.files.images_test
+    predictor = Predictor.load(config.bundle or newest_bundle(config.outputs_dir), best_device())
+    source = _input(config)
+    images = _images(config, predictor, console)
     output = config.output or config.data.processed_dir / "predictions.csv"
     columns = {name: getattr(config.data.columns, name) for name in _COLUMNS}
-    records = read_table(
-        source, columns, config.data.encoding, optional=("description", "imageid", "productid")
-    )
-    total = sum(
-        1
-        for _ in read_table(
-            source, columns, config.data.encoding, optional=("description", "imageid", "productid")
-        )
-    )
+    # The first pass costs next to nothing beside the answers, and the bar knows its end.
+    total = sum(1 for _ in read_table(source, columns, config.data.encoding, optional=_OPTIONAL))
+    records = read_table(source, columns, config.data.encoding, optional=_OPTIONAL)
     problems: Counter[str] = Counter()
-    with (
-        atomic_write(output) as path,
-        path.open("w", encoding="utf-8", newline="") as file,
-        _progress(console) as bar,
-    ):
+    with _writing(output) as file, _progress(console) as bar:
         task = bar.add_task("predicting", total=total)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_header(config))
@@ -71,7 +65,41 @@ def predict(config: PredictConfig, console: Console) -> Predicted:
     return Predicted(output, total, dict(problems))
 
 
+def _input(config: PredictConfig) -> Path:
+    if config.input is None:
+        return find_table(config.data, "x_test")
+    if config.input.exists() and not config.input.is_file():
+        raise DataError(
+            f"input={config.input} is not a file",
+            expected="a CSV file: it is read twice, which a pipe or a folder cannot be",
+            fix="save it to a file first",
+        )
+    return config.input
+
+
+def _images(config: PredictConfig, predictor: Predictor, console: Console) -> Path:
+    """The folder of photos. One that was named must be there; the catalogue's own need not, and it is said so."""
+    if config.images is not None and not config.images.is_dir():
+        raise DataError(f"images={config.images} is not a folder", expected="the folder of the photos")
+    images = config.images or config.data.root / config.data.files.images_test
+    if predictor.preprocessor.image_px is not None and not images.is_dir():
+        console.print(f"[yellow]no photos at {images}: the answers are from text alone[/yellow]")
+    return images
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[TextIO]:
+    if output.is_dir():
+        raise DataError(f"output={output} is a folder", expected="the name of a CSV file")
+    try:
+        with atomic_write(output) as path, path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{output} cannot be written", got=error, fix="output=FILE elsewhere") from error
+
+
 _COLUMNS = ("index", "designation", "description", "productid", "imageid")
+_OPTIONAL = ("description", "productid", "imageid")
 
 
 def _answers(
@@ -100,7 +128,8 @@ def _product(record: Record, images: Path, config: PredictConfig) -> Product:
     """What can be made out of a row. A photo that is not there is a state of a product, not a fault of the row."""
     fields = record.fields
     path = None
-    if record.reason is None and is_id(fields["imageid"]) and is_id(fields["productid"] or "0"):
+    needed = [name for name in ("imageid", "productid") if f"{{{name}}}" in config.data.files.image_name]
+    if record.reason is None and all(is_id(fields[name]) for name in needed):
         path = image_path(images, config.data.files, fields["imageid"], fields["productid"])
     photo = path if path is not None and path.is_file() else None
     return Product(fields.get("designation"), fields.get("description"), photo)

@@ -59,6 +59,9 @@ class RunFolder:
     def with_state(self, state: State) -> "RunFolder":
         return replace(self, state=state).save()
 
+    def with_tracking(self, tracking_id: str | None) -> "RunFolder":
+        return replace(self, tracking_id=tracking_id).save()
+
     @property
     def is_abandoned(self) -> bool:
         """Said to run, by a process of this machine that is gone."""
@@ -94,12 +97,19 @@ def all_runs(outputs_dir: Path) -> Iterator[RunFolder]:
 
 
 def find_interrupted(outputs_dir: Path, config_key: str) -> RunFolder | None:
-    """The newest run of this config that did not finish, nobody is training, and left a checkpoint."""
-    for run in all_runs(outputs_dir):
-        over = run.state in ("killed", "failed") or run.is_abandoned
-        if run.config_key == config_key and over and (run.checkpoints / "last.ckpt").is_file():
-            return run
-    return None
+    """The newest run of this config that did not finish and that nobody is training; one with a checkpoint first."""
+    runs = [
+        run
+        for run in all_runs(outputs_dir)
+        if run.config_key == config_key and (run.state in ("killed", "failed") or run.is_abandoned)
+    ]
+    return next((run for run in runs if (run.checkpoints / "last.ckpt").is_file()), next(iter(runs), None))
+
+
+def find_finished(outputs_dir: Path, config_key: str) -> RunFolder | None:
+    """The newest run of this config that finished."""
+    runs = (run for run in all_runs(outputs_dir) if run.config_key == config_key)
+    return next((run for run in runs if run.state == "finished"), None)
 
 
 def newest_bundle(outputs_dir: Path) -> Path:

@@ -9,8 +9,11 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from rakuten.config import DataConfig, EvaluateConfig, ModelConfig, TrainConfig
+from rakuten.config_io import to_plain
 from rakuten.data.features import Features, load_features
 from rakuten.data.files import atomic_write
+from rakuten.errors import DataError
+from rakuten.experiment.device import best_device, device_of
 from rakuten.experiment.evaluate import evaluate
 from rakuten.experiment.runs import RunFolder, newest_bundle
 from rakuten.experiment.sides import Rows, side_rows
@@ -24,7 +27,7 @@ def score_run(
     config: TrainConfig, features: Features, rows: Rows, run: RunFolder, tags: dict[str, str]
 ) -> dict[str, SideScores]:
     """Reports for val and test, metrics.json, and the scores inside the bundle: {side: {modality: {metric: value}}}."""
-    predictor = Predictor.load(run.bundle)
+    predictor = Predictor.load(run.bundle, device_of(config.trainer))
     scores = {
         side: evaluate(
             predictor,
@@ -49,12 +52,24 @@ def evaluate_bundle(config: EvaluateConfig, console: Console) -> Path:
     """Score a bundle on one side of a catalogue; the path of the report page.
 
     `val` is the one that the bundle's own training drew.
+
+    Raises:
+        RakutenError: no bundle, one trained for other codes, or nothing on that side.
     """
     bundle = config.bundle or newest_bundle(config.outputs_dir)
-    predictor = Predictor.load(bundle)
+    predictor = Predictor.load(bundle, best_device())
+    _check_codes(predictor, config.data)
     model = TypeAdapter(ModelConfig).validate_python(predictor.info["model"])
     features = load_features(config.data, model, console, predictor.preprocessor.text_encoder)
     lineage = predictor.info["lineage"]
+    if (
+        lineage["split"] != to_plain(config.data.split)
+        and lineage["data_fingerprint"] != features.fingerprint
+    ):
+        console.print(
+            "[yellow]the bundle was trained on another split or version of the data: it may have learned from"
+            " products that it is judged on here[/yellow]"
+        )
     rows = side_rows(features, config.data.split, lineage["seed"], config.split)
     folder = config.output or bundle.parent / "evaluation" / config.split
     title = f"{config.data.name} · {model.name} · {config.split}"
@@ -73,6 +88,16 @@ def evaluate_bundle(config: EvaluateConfig, console: Console) -> Path:
     )
     console.print(score_table(f"{title} · {len(rows):,} products", scores, limits))
     return folder / "report.html"
+
+
+def _check_codes(predictor: Predictor, data: DataConfig) -> None:
+    if predictor.labels.codes != data.labels.codes:
+        raise DataError(
+            f"the bundle answers with other codes than those of the catalogue {data.name!r}",
+            expected=", ".join(map(str, predictor.labels.codes[:5])) + ", ...",
+            got=", ".join(map(str, data.labels.codes[:5])) + ", ...",
+            fix="name the catalogue that it was trained on: data=NAME data.root=PATH",
+        )
 
 
 def best_possible(data: DataConfig, features: Features, rows: NDArray[np.int64]) -> dict[str, float] | None:

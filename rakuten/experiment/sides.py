@@ -42,6 +42,14 @@ def split_rows(features: Features, split: SplitConfig, seed: int) -> Rows:
 
 
 def side_rows(features: Features, split: SplitConfig, seed: int, side: str) -> NDArray[np.int64]:
-    """Row numbers of the side of this name."""
+    """Row numbers of the side of this name.
+
+    Raises:
+        DataError: no product is on it.
+    """
     rows: NDArray[np.int64] = getattr(split_rows(features, split, seed), side)
+    if len(rows) == 0:
+        raise DataError(
+            f"no product is on the side {side!r}", fix=f"a larger share data.split.{side}, or another split="
+        )
     return rows

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from rakuten.config import TrainConfig
 from rakuten.experiment.runs import RunFolder
+from rakuten.experiment.tracking import without_password
 
 SideScores = dict[str, dict[str, float | None]]  # {both|text|image: {metric: value}}
 ROWS = {"both": "text and photo", "text": "text only", "image": "photo only"}
@@ -25,6 +26,8 @@ def score_table(title: str, scores: SideScores, limits: Mapping[str, float] | No
     ):
         table.add_column(name, justify="right")
     for modality, values in scores.items():
+        if modality == "both" and len(scores) == 2:  # one tower: its own row says the same
+            continue
         f1, macro, accuracy, ece = (values[k] for k in ("weighted_f1", "macro_f1", "accuracy", "ece"))
         if f1 is None or macro is None or accuracy is None or ece is None:
             continue
@@ -52,4 +55,6 @@ def print_summary(
     console.print(f"bundle   {run.bundle}")
     console.print(f"next     python scripts/predict.py bundle={run.bundle}{data}")
     if config.tracking.kind != "off":
-        console.print(f"         mlflow ui --backend-store-uri {config.tracking.uri}")
+        uri = without_password(config.tracking.uri)
+        ui = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+        console.print(f"         {ui}", soft_wrap=True)

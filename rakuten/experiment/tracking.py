@@ -4,18 +4,26 @@ A run's status is owned here: Lightning leaves it RUNNING when the failure is ou
 """
 
 import os
+import re
+import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
-from rakuten.config import TrackingConfig
+from filelock import FileLock
+
+from rakuten.config import TrackingConfig, TrainConfig
+from rakuten.config_io import to_plain
 from rakuten.errors import RakutenError
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 MAX_PARAMS_PER_CALL = 100  # MLflow's limit of a batch
 MAX_PARAM_CHARS = 500
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 class TrackedRun(Protocol):
@@ -44,70 +52,108 @@ class UntrackedRun:
 
 
 class MlflowRun:
-    """A run in MLflow, through its client alone: no global active run, no autologging."""
+    """A run in MLflow, through its client alone: no global active run, no autologging.
 
-    def __init__(self, client: Any, run_id: str):
-        self._client, self.run_id = client, run_id
+    Every method raises RakutenError where the store fails.
+    """
+
+    def __init__(self, client: Any, run_id: str, config: TrackingConfig):
+        self._client, self.run_id, self._config = client, run_id, config
 
     def log_params(self, params: Mapping[str, object]) -> None:
         from mlflow.entities import Param
 
-        # A param is immutable; a resumed run has its own already.
-        known = self._client.get_run(self.run_id).data.params
-        new = [Param(k, str(v)[:MAX_PARAM_CHARS]) for k, v in params.items() if k not in known]
-        for start in range(0, len(new), MAX_PARAMS_PER_CALL):
-            self._client.log_batch(self.run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
+        with _explained(self._config):
+            # A param is immutable; a resumed run has its own already.
+            known = self._client.get_run(self.run_id).data.params
+            new = [Param(k, str(v)[:MAX_PARAM_CHARS]) for k, v in params.items() if k not in known]
+            for start in range(0, len(new), MAX_PARAMS_PER_CALL):
+                self._client.log_batch(self.run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._client.log_batch(
-            self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()]
-        )
+        with _explained(self._config):
+            self._client.log_batch(
+                self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()]
+            )
 
     def log_artifacts(self, folder: Path, name: str) -> None:
-        self._client.log_artifacts(self.run_id, str(folder), name)
+        with _explained(self._config):
+            self._client.log_artifacts(self.run_id, str(folder), name)
 
     def log_text(self, text: str, name: str) -> None:
-        self._client.log_text(self.run_id, text, name)
+        with _explained(self._config):
+            self._client.log_text(self.run_id, text, name)
 
     def finish(self, status: Status) -> None:
-        self._client.set_terminated(self.run_id, status)
+        with _explained(self._config):
+            self._client.set_terminated(self.run_id, status)
+
+
+def check_store(config: TrackingConfig) -> None:
+    """Make sure before hours of work that runs can be recorded.
+
+    Raises:
+        RakutenError: the tracking store cannot be reached or opened; within seconds.
+    """
+    if config.kind == "off":
+        return
+    _check_database(config)
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    missing = {name: value for name, value in patience.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        _open(config)
+    finally:
+        for name in missing:  # a run that is under way bears with a server for longer
+            del os.environ[name]
 
 
 def start_run(
     config: TrackingConfig, name: str, tags: Mapping[str, str], resume_id: str | None = None
 ) -> TrackedRun:
-    """A new run, or the run `resume_id` set going again.
+    """A new run, or the run `resume_id` set going again; a new one too where the store does not know that id.
 
     Raises:
         RakutenError: the tracking store cannot be reached or refuses the run.
     """
     if config.kind == "off":
         return UntrackedRun()
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client, experiment_id = _open(config)
-        if resume_id is not None:
+    client, experiment_id = _open(config)
+    with _explained(config):
+        if resume_id is not None and _knows(client, resume_id):
             client.update_run(resume_id, status="RUNNING")
             for key, value in tags.items():
                 client.set_tag(resume_id, key, value)
-            return MlflowRun(client, resume_id)
-        return MlflowRun(client, client.create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id)
-    except MlflowException as error:
-        raise RakutenError(
-            f"MLflow at {_without_password(config.uri)} cannot be used",
-            got=_without_password(str(error).splitlines()[0]),
-            fix="tracking=local records in outputs/mlflow.db, tracking=off records nothing",
-        ) from error
+            return MlflowRun(client, resume_id, config)
+        run_id = client.create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id
+        return MlflowRun(client, run_id, config)
 
 
-def finish_run(config: TrackingConfig, run_id: str, status: Status) -> None:
-    """Set the status of a run whose process is gone."""
-    if config.kind != "off":
-        _open(config)[0].set_terminated(run_id, status)
+def finish_run(config: TrackingConfig, run_id: str, status: Status) -> bool:
+    """Set the status of a run whose process is gone; False where it is not in this store."""
+    if config.kind == "off":
+        return False
+    client, _ = _open(config)
+    with _explained(config):
+        if not _knows(client, run_id):
+            return False
+        client.set_terminated(run_id, status)
+        return True
+
+
+def public(config: TrainConfig) -> dict[str, Any]:
+    """The config as plain values, as it may be shown and stored: without the tracking store's password."""
+    plain: dict[str, Any] = to_plain(config)
+    plain["tracking"]["uri"] = without_password(config.tracking.uri)
+    return plain
+
+
+def without_password(text: str) -> str:
+    """`text` with the password of every URI in it starred out."""
+    return re.sub(r"(://[^:/@\s]*):[^\s'\"]*@", r"\1:***@", text)
 
 
 def git_tags(folder: Path) -> dict[str, str]:
@@ -135,20 +181,58 @@ def _open(config: TrackingConfig) -> tuple[Any, str]:
     from mlflow.tracking import MlflowClient
 
     uri = config.uri
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+    lock: AbstractContextManager[object] = nullcontext()
+    if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///")).absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with _explained(config):
+            path.parent.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{path}"
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(config.experiment)
-    if experiment is not None:
-        return client, experiment.experiment_id
-    # Fixed when the experiment is made, so it is made with an absolute place.
-    root = None if config.artifact_root is None else Path(config.artifact_root).absolute().as_uri()
-    return client, client.create_experiment(config.experiment, artifact_location=root)
+        # Runs that start together must not lay the tables of a new file both at once.
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with _explained(config), lock:
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is not None:
+            return client, experiment.experiment_id
+        # Fixed when the experiment is made, so it is made with an absolute place.
+        root = None if config.artifact_root is None else Path(config.artifact_root).absolute().as_uri()
+        return client, client.create_experiment(config.experiment, artifact_location=root)
 
 
-def _without_password(text: str) -> str:
-    import re
+def _check_database(config: TrackingConfig) -> None:
+    """MLflow knocks for minutes at a database that is not there."""
+    parts = urlsplit(config.uri)
+    port = _DATABASE_PORTS.get(parts.scheme.split("+")[0])
+    if port is None or parts.hostname is None:
+        return
+    with _explained(config):
+        socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
 
-    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
+
+def _knows(client: Any, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def _explained(config: TrackingConfig) -> Iterator[None]:
+    """Whatever MLflow, its database driver or the network raise, as one error that shows no password."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise RakutenError(
+            f"MLflow at {without_password(config.uri)} cannot be used",
+            got=without_password(lines[0]),
+            fix="tracking=local records in outputs/mlflow.db, tracking=off records nothing",
+        ) from error

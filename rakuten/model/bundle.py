@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -70,8 +71,8 @@ class Predictor:
         """
         folder = Path(path)
         info = _read_info(folder)
-        _check_hashes(folder, info["hashes"])
         try:
+            _check_hashes(folder, info["hashes"])
             config = TypeAdapter(ModelConfig).validate_python(info["model"])
             labels = LabelSet(tuple(info["labels"]["codes"]), tuple(info["labels"]["names"]))
             limits = TypeAdapter(Limits).validate_python(info["preprocessing"]["limits"])
@@ -87,11 +88,11 @@ class Predictor:
                 config, len(labels), preprocessor, hf_config=info["hf_config"], load_weights=False
             )
             classifier.load_state_dict(load_file(folder / WEIGHTS))
-        except (ValidationError, KeyError, TypeError, RuntimeError) as error:
+            return cls(classifier, preprocessor, labels, info, device)
+        except (ValidationError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise BundleError(
                 f"the bundle at {folder} does not fit this version of rakuten", got=str(error).splitlines()[0]
             ) from error
-        return cls(classifier, preprocessor, labels, info, device)
 
     def predict(
         self, products: Sequence[Product], *, top_k: int = 3, hide: Modality | None = None
@@ -222,7 +223,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         written = info.pop("checksum")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BundleError(
             f"{path} is torn", got=str(error), fix="train again or fetch the bundle anew"
         ) from error

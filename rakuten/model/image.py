@@ -1,5 +1,6 @@
 """Image towers: pixels -> features."""
 
+from difflib import get_close_matches
 from typing import Any, cast
 
 import timm
@@ -29,6 +30,10 @@ class TimmTower(Tower):
             "mean", 255 * torch.tensor(normalisation["mean"]).view(3, 1, 1), persistent=False
         )
         self.register_buffer("std", 255 * torch.tensor(normalisation["std"]).view(3, 1, 1), persistent=False)
+
+    @property
+    def sequence_dim(self) -> int:
+        return int(self.backbone.num_features)
 
     def forward(self, pixels: Tensor) -> TowerOutput:
         """`pixels` (M, 3, S, S), 0 to 255, any dtype."""
@@ -65,7 +70,7 @@ def build_image_tower(config: TimmConfig, *, load_weights: bool = True) -> TimmT
     from rakuten.model.pretrained import load_timm_checkpoint, require_timm_weights
 
     if not timm.is_model(config.name):
-        near = timm.list_models(f"*{config.name.split('.')[0][:6]}*")[:8]
+        near = get_close_matches(config.name.split(".")[0], timm.list_models(), n=6)
         raise ConfigError(
             f"timm has no model {config.name!r}",
             fix=f"model.image.name, for example one of {', '.join(near) or 'timm.list_models()'}",

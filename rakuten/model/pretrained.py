@@ -63,6 +63,8 @@ def _timm_hub_id(name: str) -> str:
 
 def hf_encoder(config: TransformerConfig, vocab_size: int, pad_id: int, load_weights: bool) -> "nn.Module":
     """The encoder that `config` names, pretrained or as the architecture it describes."""
+    import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel, CamembertConfig, CamembertModel
 
     if not config.pretrained:
@@ -80,17 +82,32 @@ def hf_encoder(config: TransformerConfig, vocab_size: int, pad_id: int, load_wei
         return CamembertModel(architecture, add_pooling_layer=False)
     assert load_weights
     try:
-        model: nn.Module = AutoModel.from_pretrained(
-            config.name, use_safetensors=True, trust_remote_code=False, **_no_pooler(config.name)
+        model, report = AutoModel.from_pretrained(
+            config.name,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,  # as the file says, a half-precision checkpoint would be trained in halves
+            output_loading_info=True,
+            **_no_pooler(config.name),
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
             f"the text encoder {config.name!r} cannot be loaded",
             expected="config.json and *.safetensors of an architecture that transformers knows",
             got=str(error).splitlines()[0],
             fix="a .bin checkpoint is refused since it can run code: convert it to safetensors",
         ) from error
-    return model
+    if report["missing_keys"]:  # transformers would fill them with random numbers and a warning
+        raise WeightsError(
+            f"the weights of the text encoder {config.name!r} do not fit its config.json",
+            got=f"no tensors for {', '.join(sorted(report['missing_keys'])[:4])}",
+            fix="model.text.name must hold config.json and *.safetensors of one and the same model",
+        )
+    _require_positions(model, config)
+    encoder: nn.Module = (
+        model.train()
+    )  # it comes in evaluation mode, and Lightning would leave it there: no dropout
+    return encoder
 
 
 def hf_encoder_from_dict(hf_config: dict[str, Any]) -> "nn.Module":
@@ -104,23 +121,50 @@ def hf_encoder_from_dict(hf_config: dict[str, Any]) -> "nn.Module":
     return model
 
 
+def _require_positions(model: Any, config: TransformerConfig) -> None:
+    """RoBERTa's family counts positions from the padding id + 1 on."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return
+    offset = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    longest = positions - (offset + 1 if isinstance(offset, int) else 0)
+    if config.max_tokens > longest:
+        raise WeightsError(
+            f"the text encoder {config.name!r} cannot read {config.max_tokens} tokens",
+            expected=f"model.text.max_tokens <= {longest}",
+            got=config.max_tokens,
+        )
+
+
 def load_timm_checkpoint(backbone: "nn.Module", path: Path) -> None:
     """Load a .safetensors file into a timm model; classifier weights are left out, anything else must fit."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     _require_checkpoint(path)
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is torn or not a safetensors file", got=str(error)) from error
     wanted = backbone.state_dict()
     missing = sorted(set(wanted) - set(state))
     misfits = sorted(key for key in set(wanted) & set(state) if wanted[key].shape != state[key].shape)
-    if missing or misfits:
+    surplus = sorted(key for key in set(state) - set(wanted) if not key.startswith(_classifiers(backbone)))
+    found = {"missing": missing, "of another shape": misfits, "not in the model": surplus}
+    if any(found.values()):
         raise WeightsError(
             f"{path} does not fit the image model",
             expected=f"{len(wanted)} tensors of the model's names and shapes",
-            got=f"missing {', '.join(missing[:4]) or 'none'}; of another shape {', '.join(misfits[:4]) or 'none'}",
+            got="; ".join(f"{what}: {', '.join(keys[:4])}" for what, keys in found.items() if keys),
             fix="model.image.name must name the architecture that the file was saved from",
         )
     backbone.load_state_dict({key: state[key] for key in wanted})
+
+
+def _classifiers(backbone: Any) -> tuple[str, ...]:
+    """Prefixes of the classifier's tensors; distilled models have two."""
+    names = backbone.pretrained_cfg.get("classifier") or ()
+    return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
 
 
 def _no_pooler(name: str) -> dict[str, bool]:

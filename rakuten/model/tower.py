@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TowerOutput:
-    """`pooled` (N, D); `sequence` (N, L, D) token or patch features; `mask` (N, L) bool, False where padded."""
+    """`pooled` (N, D); `sequence` (N, L, E) token or patch features; `mask` (N, L) bool, False where padded."""
 
     pooled: Tensor
     sequence: Tensor
@@ -19,6 +19,11 @@ class Tower(nn.Module):
     """Encodes one modality of the products that have it."""
 
     out_dim: int
+
+    @property
+    def sequence_dim(self) -> int:
+        """Width of `sequence`: that of `pooled`, but where a head between both changes it."""
+        return self.out_dim
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Each parameter exactly once, in groups from the input to the output.
