@@ -17,6 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]  # learning rate factor per layer group, from the head down
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -132,9 +133,14 @@ class NgramConfig:
         list[NonNegativeInt], Field(min_length=2, max_length=2)
     ]  # in characters; [0, 0] for none
     max_tokens: Count  # n-grams kept of one product
+    description_weight: Annotated[float, Field(gt=0, le=1)]  # of a description's word, where the title's is 1
     embedding_dim: Count
+    init_std: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # 0 makes it a linear classifier on TF-IDF
+    norm: bool  # layer norm on the pooled vector
     dropout: Probability  # share of n-grams dropped in training
     lr: Positive
+    eps: Positive  # Adam's; a large one keeps rare n-grams from taking full-size steps
+    weight_decay: NonNegative
     layer_decay: LayerDecay
     freeze: NonNegativeInt
 
@@ -156,6 +162,8 @@ class TransformerConfig:
     num_heads: Count
     dropout: Probability
     lr: Positive
+    eps: Positive
+    weight_decay: NonNegative
     layer_decay: LayerDecay
     freeze: NonNegativeInt  # layer groups that do not learn, from the input up
 
@@ -173,6 +181,8 @@ class TimmConfig:
     drop_path: Probability
     dropout: Probability
     lr: Positive
+    eps: Positive
+    weight_decay: NonNegative
     layer_decay: LayerDecay
     freeze: NonNegativeInt  # layer groups that do not learn, from the input up
 
@@ -181,6 +191,9 @@ class TimmConfig:
 class AugmentConfig:
     """Random changes of training inputs; none at evaluation."""
 
+    drop_description: Fraction  # share of products that lose it
+    drop_stop_words: Fraction  # share of products that lose all of them, as catalogues in normalised form do
+    drop_words: Fraction  # share of single words
     flip: Fraction
     shift: Fraction  # largest translation, share of the side
     scale: Fraction  # largest zoom in or out
@@ -229,11 +242,12 @@ class OptimConfig:
     """AdamW with warm-up and cosine decay."""
 
     lr: Positive  # of fusion and heads; each tower brings its own
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    weight_decay: NonNegative  # of fusion and heads
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)]
     warmup: Fraction  # share of all steps
     grad_clip: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # largest gradient norm; 0 for none
-    label_smoothing: Probability
+    loss: Literal["cross_entropy", "squared_hinge"]
+    label_smoothing: Probability  # of cross-entropy
     class_weight: Literal["none", "balanced", "sqrt"]
     ema: Probability  # decay of the averaged weights that are evaluated and kept; 0 for none
 

@@ -18,7 +18,9 @@ def make_data_config(tmp_path: Path) -> Callable[..., DataConfig]:
     """A function giving conf/data/rakuten.yaml as a DataConfig whose folders all lie below `tmp_path`."""
 
     def make(**changes: Any) -> DataConfig:
-        base = OmegaConf.load(ROOT / "conf/data/rakuten.yaml")
+        files = [OmegaConf.load(ROOT / f"conf/data/{name}.yaml") for name in ("base", "rakuten")]
+        base = OmegaConf.merge(*files)
+        del base["defaults"]
         paths = {
             "root": str(tmp_path / "raw"),
             "interim_dir": str(tmp_path / "interim"),

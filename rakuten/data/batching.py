@@ -21,7 +21,7 @@ class Batch:
     """Inputs of a model. Absent modalities take no room: tokens and pixels hold the rows that have them, in order."""
 
     tokens: Tensor  # (T, L) int64, padded
-    token_mask: Tensor  # (T, L) bool, False where padded
+    token_weights: Tensor  # (T, L) float32, 0 where padded
     pixels: Tensor  # (M, 3, S, S) uint8
     has_text: Tensor  # (B,) bool with T times True
     has_image: Tensor  # (B,) bool with M times True
@@ -43,7 +43,7 @@ class Batch:
         batch = self
         if text is not None:
             keep = ~text[batch.has_text]
-            hidden = {"tokens": batch.tokens[keep], "token_mask": batch.token_mask[keep]}
+            hidden = {"tokens": batch.tokens[keep], "token_weights": batch.token_weights[keep]}
             batch = replace(batch, has_text=batch.has_text & ~text, **hidden)
         if image is not None:
             keep = ~image[batch.has_image]
@@ -64,13 +64,15 @@ def collate(
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     mask = np.arange(lengths.max(initial=1))[None, :] < lengths[:, None]
     tokens = np.full(mask.shape, pad_id, dtype=np.int64)
+    weights = np.zeros(mask.shape, dtype=np.float32)
     if texts:
-        tokens[mask] = np.concatenate(texts)
+        tokens[mask] = np.concatenate([text.ids for text in texts])
+        weights[mask] = np.concatenate([text.weights for text in texts])
     photos = [example.pixels for example in examples if example.pixels is not None]
     pixels = np.stack(photos) if photos else np.empty((0, 3, image_px, image_px), dtype=np.uint8)
     return Batch(
         tokens=torch.from_numpy(tokens),
-        token_mask=torch.from_numpy(mask),
+        token_weights=torch.from_numpy(weights),
         pixels=torch.from_numpy(pixels),
         has_text=torch.tensor([example.tokens is not None for example in examples]),
         has_image=torch.tensor([example.pixels is not None for example in examples]),
@@ -79,7 +81,13 @@ def collate(
     )
 
 
-class TokenBudgetSampler(Sampler[list[int]]):
+class BatchRows(list[int]):
+    """Positions of a batch's products, and the epoch that they are drawn in: what random changes are seeded by."""
+
+    epoch = 0
+
+
+class TokenBudgetSampler(Sampler[BatchRows]):
     """Batches of products of like length, each within `batch_size` products and `token_budget` padded tokens.
 
     Shuffled, an epoch draws its own order from (seed, epoch): products are sorted by length within pools of fifty
@@ -108,8 +116,11 @@ class TokenBudgetSampler(Sampler[list[int]]):
         """Lightning calls this at the start of each epoch, also of the one that a resumed run starts with."""
         self._epoch = epoch
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches())
+    def __iter__(self) -> Iterator[BatchRows]:
+        for positions in self._batches():
+            batch = BatchRows(positions)
+            batch.epoch = self._epoch
+            yield batch
 
     def __len__(self) -> int:
         return len(self._batches())

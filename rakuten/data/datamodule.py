@@ -1,39 +1,70 @@
 """Loaders over preprocessed products, and nothing else."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from rakuten.config import TrainerConfig
-from rakuten.data.batching import Batch, TokenBudgetSampler, collate
+from rakuten.config import AugmentConfig, TrainerConfig
+from rakuten.data.augment_text import augment_text, changes_text
+from rakuten.data.batching import Batch, BatchRows, TokenBudgetSampler, collate
 from rakuten.data.features import Features
+from rakuten.data.preprocess import Example
 
 
 class BatchDataset(Dataset[Batch]):
-    """Products by lists of row numbers: one item is a batch."""
+    """Products by lists of row numbers: one item is a batch.
 
-    def __init__(self, features: Features, rows: NDArray[np.int64]):
-        self.features, self.rows = features, rows
+    With `augment`, texts are changed at random and tokenized anew, each product in its own way in each epoch: the draw
+    follows from `seed`, epoch and row, whatever process makes it.
+    """
+
+    def __init__(
+        self, features: Features, rows: NDArray[np.int64], augment: AugmentConfig | None = None, seed: int = 0
+    ):
+        self.features, self.rows, self.seed = features, rows, seed
         tokens = features.store.tokens
         self.lengths = np.zeros(len(rows), np.int64) if tokens is None else tokens.lengths[rows]
+        self.augment = (
+            augment if augment is not None and tokens is not None and changes_text(augment) else None
+        )
+        self._titles = features.table["designation"].to_numpy()
+        self._descriptions = features.table["description"].to_numpy()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, positions: Sequence[int]) -> Batch:
+    def __getitem__(self, positions: BatchRows) -> Batch:
         rows = self.rows[positions].tolist()
         preprocessor = self.features.preprocessor
         encoder = preprocessor.text_encoder
+        examples = [self.features.store[row] for row in rows]
+        if self.augment is not None:
+            examples = self._changed(examples, rows, positions.epoch, self.augment)
         return collate(
-            [self.features.store[row] for row in rows],
+            examples,
             pad_id=0 if encoder is None else encoder.pad_id,
             image_px=preprocessor.image_px or 1,
             labels=self.features.labels[rows].tolist(),
             rows=rows,
         )
+
+    def _changed(
+        self, examples: list[Example], rows: list[int], epoch: int, config: AugmentConfig
+    ) -> list[Example]:
+        texts = [
+            augment_text(
+                self._titles[row],
+                self._descriptions[row],
+                config,
+                np.random.default_rng([self.seed, epoch, row]),
+            )
+            for row in rows
+        ]
+        tokens = self.features.preprocessor.tokens([title for title, _ in texts], [text for _, text in texts])
+        return [replace(example, tokens=new) for example, new in zip(examples, tokens, strict=True)]
 
 
 def make_loader(
@@ -79,10 +110,11 @@ class ProductDataModule(LightningDataModule):
         val: NDArray[np.int64],
         seed: int,
         first_epoch: int = 0,
+        augment: AugmentConfig | None = None,
     ):
         super().__init__()
         self.config, self.seed, self.first_epoch = config, seed, first_epoch
-        self.train = BatchDataset(features, train)
+        self.train = BatchDataset(features, train, augment, seed)
         self.val = BatchDataset(features, val)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -152,7 +152,9 @@ def _build_stores(
 def _images_key(data: DataConfig, table: pd.DataFrame) -> str:
     """Of the photos' bytes and of which row each belongs to: a row more or less moves all that follow."""
     ingested = json.loads((data.interim_dir / "ingest.json").read_text(encoding="utf-8"))
-    return _key([ingested["fingerprint"]["images"], [str(path) for path in _photo_paths(data, table)]])
+    return _key(
+        [ingested["fingerprint"]["images"], table[["image_state", "imageid", "productid"]].values.tolist()]
+    )
 
 
 def _photo_paths(data: DataConfig, table: pd.DataFrame) -> list[Path | None]:

@@ -19,7 +19,14 @@ def fit_encoder(config: NgramConfig | TransformerConfig, texts: Iterable[str]) -
 def encoder_settings(config: NgramConfig | TransformerConfig) -> dict[str, object]:
     """The settings that decide token ids; a sweep over the others need not tokenize again."""
     if isinstance(config, NgramConfig):
-        names = ("kind", "num_buckets", "word_ngrams", "char_ngrams", "max_tokens")
+        names: tuple[str, ...] = (
+            "kind",
+            "num_buckets",
+            "word_ngrams",
+            "char_ngrams",
+            "max_tokens",
+            "description_weight",
+        )
     else:
         names = ("kind", "name", "pretrained", "max_tokens", "vocab_size")
     return {name: getattr(config, name) for name in names}
@@ -51,6 +58,10 @@ def _pretrained(config: TransformerConfig) -> SubwordEncoder:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.name, use_fast=True, trust_remote_code=False)
+        if set(tokenizer("livre")["input_ids"]) <= set(tokenizer.all_special_ids):
+            raise ValueError(
+                "a tokenizer without a vocabulary"
+            )  # what transformers makes of a folder without one
         return SubwordEncoder(tokenizer.backend_tokenizer, tokenizer.pad_token_id, config.max_tokens)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise WeightsError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rakuten.config import Limits
 from rakuten.data.clean import clean
 from rakuten.data.pixels import load_pixels
-from rakuten.data.text_encoder import TextEncoder, TokenIds
+from rakuten.data.text_encoder import TextEncoder, Tokens
 from rakuten.errors import DataError
 
 
@@ -25,12 +25,12 @@ class Product:
 
 @dataclass(frozen=True)
 class Example:
-    """One product as the model sees it: token ids (L,) int32, pixels (3, S, S) uint8, either None where absent.
+    """One product as the model sees it: tokens, pixels (3, S, S) uint8, either None where absent.
 
     `image_problem` says why a photo that was given is not there.
     """
 
-    tokens: TokenIds | None
+    tokens: Tokens | None
     pixels: NDArray[np.uint8] | None
     image_problem: str | None = None
 
@@ -57,8 +57,8 @@ class Preprocessor:
     def clean(self, text: str | None) -> str:
         return clean(text, self.limits.text_chars)
 
-    def tokens(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds | None]:
-        """Token ids of N cleaned products, None where there is no text."""
+    def tokens(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[Tokens | None]:
+        """Tokens of N cleaned products, None where there is no text."""
         if self.text_encoder is None:
             return [None] * len(titles)
         return [ids if len(ids) else None for ids in self.text_encoder.encode(titles, descriptions)]

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rakuten.data.preprocess import Example, Preprocessor
-from rakuten.data.text_encoder import TokenIds
+from rakuten.data.text_encoder import Tokens
 from rakuten.errors import DataError
 
 CHUNK_ROWS = 512  # photos between two marks from which a killed build goes on
@@ -40,24 +40,31 @@ class PixelStore:
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Token ids of N products end to end in `ids`; product i has those between `offsets[i]` and `offsets[i + 1]`."""
+    """Tokens of N products end to end; product i has those between `offsets[i]` and `offsets[i + 1]`."""
 
     ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
     offsets: NDArray[np.int64]
 
     @classmethod
     def open(cls, folder: Path) -> "TokenStore":
-        ids = np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False)
-        return cls(ids, np.load(folder / "offsets.npy", allow_pickle=False))
+        ids, weights = (
+            np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("ids.npy", "weights.npy")
+        )
+        return cls(ids, weights, np.load(folder / "offsets.npy", allow_pickle=False))
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) number of tokens; 0 where there is no text."""
         return np.diff(self.offsets)
 
-    def __getitem__(self, row: int) -> TokenIds | None:
-        ids = self.ids[self.offsets[row] : self.offsets[row + 1]]
-        return np.asarray(ids) if len(ids) else None
+    def __getitem__(self, row: int) -> Tokens | None:
+        part = slice(self.offsets[row], self.offsets[row + 1])
+        return (
+            Tokens(np.asarray(self.ids[part]), np.asarray(self.weights[part]))
+            if part.stop > part.start
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -109,10 +116,14 @@ def build_token_store(
     assert preprocessor.text_encoder is not None
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    tokens = [ids if ids is not None else np.empty(0, np.int32) for ids in preprocessor.tokens(titles, texts)]
+    tokens = preprocessor.tokens(titles, texts)
+    known = [each for each in tokens if each is not None]
     preprocessor.text_encoder.save(partial)
-    np.save(partial / "ids.npy", np.concatenate([np.empty(0, np.int32), *tokens]))
-    np.save(partial / "offsets.npy", np.cumsum([0, *map(len, tokens)], dtype=np.int64))
+    np.save(partial / "ids.npy", np.concatenate([np.empty(0, np.int32), *(each.ids for each in known)]))
+    np.save(
+        partial / "weights.npy", np.concatenate([np.empty(0, np.float32), *(each.weights for each in known)])
+    )
+    np.save(partial / "offsets.npy", np.cumsum([0, *(len(each or ()) for each in tokens)], dtype=np.int64))
     partial.rename(folder)
     return TokenStore.open(folder)
 

@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,8 +19,21 @@ from rakuten.config import NgramConfig
 from rakuten.errors import BundleError
 
 TokenIds = NDArray[np.int32]
-_WORD = re.compile(r"[a-z0-9]+")
+TokenWeights = NDArray[np.float32]
+_WORD = re.compile(r"[^\W_]+")
+_LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})  # Unicode does not decompose them
 _FILE: Final = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One product's text: `ids` (L,) and how much each counts, `weights` (L,) > 0; a subword counts 1."""
+
+    ids: TokenIds
+    weights: TokenWeights
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class TextEncoder(Protocol):
@@ -28,8 +42,8 @@ class TextEncoder(Protocol):
     pad_id: int
     vocab_size: int
 
-    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds]:
-        """Token ids of N products: N arrays (L_i,) int32, empty where both texts are."""
+    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list["Tokens"]:
+        """Tokens of N products, empty where both texts are."""
 
     def save(self, folder: Path) -> None:
         """Write what `load` in this module needs."""
@@ -41,30 +55,39 @@ class TextEncoder(Protocol):
 class NgramEncoder:
     """Hashed n-grams of the folded words (lower case, no accents), each id once.
 
-    Character n-grams stay within a word and its boundary marks, as in fastText (Bojanowski et al., 2017). Words come
-    before word n-grams before character n-grams, the title before the description, so that a cut at `max_tokens`
-    loses the least.
+    Character n-grams stay within a word and its boundary marks, as in fastText (Bojanowski et al., 2017). Words and
+    word n-grams live in the lower half of the buckets, character n-grams in the upper. An n-gram weighs 1 + ln(count)
+    (sublinear term frequency), an occurrence in the description counting `description_weight`. Words come before
+    character n-grams, the title before the description, so that a cut at `max_tokens` loses the least.
     """
 
     pad_id = 0
 
     def __init__(
-        self, num_buckets: int, word_ngrams: Sequence[int], char_ngrams: Sequence[int], max_tokens: int
+        self,
+        num_buckets: int,
+        word_ngrams: Sequence[int],
+        char_ngrams: Sequence[int],
+        max_tokens: int,
+        description_weight: float,
     ):
         self.vocab_size = num_buckets
-        self.word_ngrams, self.char_ngrams, self.max_tokens = (
-            tuple(word_ngrams),
-            tuple(char_ngrams),
-            max_tokens,
-        )
+        self.word_ngrams, self.char_ngrams = tuple(word_ngrams), tuple(char_ngrams)
+        self.max_tokens, self.description_weight = max_tokens, description_weight
         # Shops repeat their words: one lookup instead of a dozen hashes. Bounded against hostile input.
         self._of_word = lru_cache(maxsize=200_000)(self._char_ids)
 
     @classmethod
     def from_config(cls, config: NgramConfig) -> "NgramEncoder":
-        return cls(config.num_buckets, config.word_ngrams, config.char_ngrams, config.max_tokens)
+        return cls(
+            config.num_buckets,
+            config.word_ngrams,
+            config.char_ngrams,
+            config.max_tokens,
+            config.description_weight,
+        )
 
-    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds]:
+    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[Tokens]:
         return [
             self._encode(title, description) for title, description in zip(titles, descriptions, strict=True)
         ]
@@ -82,34 +105,44 @@ class NgramEncoder:
             "word_ngrams": list(self.word_ngrams),
             "char_ngrams": list(self.char_ngrams),
             "max_tokens": self.max_tokens,
+            "description_weight": self.description_weight,
         }
 
-    def _encode(self, title: str, description: str) -> TokenIds:
+    def _encode(self, title: str, description: str) -> Tokens:
         # No more words than could matter, so that a huge description costs no more than a large one.
-        fields = [words(text)[: self.max_tokens] for text in (title, description)]
-        ids = dict.fromkeys(
-            [id_ for field in fields for id_ in self._word_ids(field)]
-            + [id_ for field in fields for word in field for id_ in self._of_word(word)]
-        )
-        return np.fromiter(ids, dtype=np.int32, count=len(ids))[: self.max_tokens]
+        fields = [
+            (words(text)[: self.max_tokens], weight)
+            for text, weight in ((title, 1.0), (description, self.description_weight))
+        ]
+        counts: dict[int, float] = {}
+        for field, weight in fields:
+            for id_ in self._word_ids(field):
+                counts[id_] = counts.get(id_, 0.0) + weight
+        for field, weight in fields:
+            for word in field:
+                for id_ in self._of_word(word):
+                    counts[id_] = counts.get(id_, 0.0) + weight
+        ids = np.fromiter(counts, dtype=np.int32, count=len(counts))[: self.max_tokens]
+        count = np.fromiter(counts.values(), dtype=np.float32, count=len(counts))[: self.max_tokens]
+        return Tokens(ids, np.where(count >= 1, 1 + np.log(np.maximum(count, 1)), count).astype(np.float32))
 
     def _word_ids(self, field: list[str]) -> Iterator[int]:
         shortest, longest = self.word_ngrams
+        half = self.vocab_size // 2
         for size in range(shortest, longest + 1):
             for start in range(len(field) - size + 1):
-                yield self._hash(" ".join(field[start : start + size]))
+                gram = " ".join(field[start : start + size])
+                yield 1 + xxhash.xxh3_64_intdigest(gram.encode()) % (half - 1)  # 0 is padding
 
     def _char_ids(self, word: str) -> tuple[int, ...]:
         shortest, longest = self.char_ngrams
+        half = self.vocab_size // 2
         marked = f"<{word[:64]}>"
         return tuple(
-            self._hash("#" + marked[start : start + size])
+            half + xxhash.xxh3_64_intdigest(marked[start : start + size].encode()) % (self.vocab_size - half)
             for size in range(max(1, shortest), longest + 1)
             for start in range(len(marked) - size + 1)
         )
-
-    def _hash(self, gram: str) -> int:
-        return 1 + xxhash.xxh3_64_intdigest(gram.encode()) % (self.vocab_size - 1)  # 0 is padding
 
 
 class SubwordEncoder:
@@ -122,13 +155,12 @@ class SubwordEncoder:
         self._tokenizer.no_padding()
         self.vocab_size: int = tokenizer.get_vocab_size()
 
-    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[TokenIds]:
+    def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[Tokens]:
         pairs = zip(titles, descriptions, strict=True)
         texts = [(title, text) if title and text else title or text for title, text in pairs]
         encodings = self._tokenizer.encode_batch_fast([text or " " for text in texts])
-        return [
-            np.array(e.ids if text else [], dtype=np.int32) for e, text in zip(encodings, texts, strict=True)
-        ]
+        kept = [e.ids if text else [] for e, text in zip(encodings, texts, strict=True)]
+        return [Tokens(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.float32)) for ids in kept]
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,4 +193,7 @@ def load_encoder(folder: Path) -> TextEncoder:
 
 def words(text: str) -> list[str]:
     """Words of a text, lower case and without accents."""
-    return _WORD.findall(unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode())
+    decomposed = unicodedata.normalize("NFKD", text.lower().translate(_LIGATURES))
+    if not decomposed.isascii():
+        decomposed = "".join(char for char in decomposed if not unicodedata.combining(char))
+    return _WORD.findall(decomposed)

@@ -46,6 +46,7 @@ def fit(
         features,
         config.trainer,
         train=rows.train,
+        augment=config.model.augment,
         val=rows.val,
         seed=config.seed,
         first_epoch=_num_epochs_done(last),
@@ -109,6 +110,6 @@ def _fit_statistics(classifier: ProductClassifier, features: Features, rows: NDA
     """What a tower learns by counting, from training products alone."""
     tower = classifier.towers.get("text")
     if isinstance(tower, NgramTower) and features.store.tokens is not None:
-        ids = [ids for row in rows if (ids := features.store.tokens[row]) is not None]
+        ids = [tokens.ids for row in rows if (tokens := features.store.tokens[row]) is not None]
         counts = np.bincount(np.concatenate([np.empty(0, np.int32), *ids]), minlength=len(tower.idf))
         tower.fit_idf(torch.from_numpy(counts), len(rows))

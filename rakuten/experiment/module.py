@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassF1Score
 
 from rakuten.config import ModelConfig, OptimConfig, TrainerConfig
-from rakuten.data.augment import augment
+from rakuten.data.augment_image import augment
 from rakuten.data.batching import Batch
 from rakuten.errors import RakutenError
 from rakuten.experiment.optim import build_optimizer, build_scheduler, freeze
@@ -86,6 +86,7 @@ class ClassifierModule(LightningModule):
         return classification_loss(
             logits,
             batch,
+            kind=self.optim_config.loss,
             class_weights=self.class_weights,
             label_smoothing=self.optim_config.label_smoothing,
             aux_weight=self.model_config.aux_weight,

@@ -27,15 +27,14 @@ def build_optimizer(
 
     Biases, norms and other vectors take no weight decay.
     """
-    groups = _param_groups(classifier.head_parameters(), config.lr, config.weight_decay)
+    groups = _param_groups(classifier.head_parameters(), config.lr, config.weight_decay, eps=1e-8)
     for name, tower in classifier.towers.items():
         tower_config = getattr(model, name)
         layers = tower.layer_groups()
         check_layer_groups(tower, layers)
         for depth, layer in enumerate(reversed(layers)):
-            groups += _param_groups(
-                layer, tower_config.lr * tower_config.layer_decay**depth, config.weight_decay
-            )
+            lr = tower_config.lr * tower_config.layer_decay**depth
+            groups += _param_groups(layer, lr, tower_config.weight_decay, tower_config.eps)
     first, second = config.betas
     return AdamW(groups, lr=config.lr, betas=(first, second), fused=fused)
 
@@ -53,9 +52,13 @@ def build_scheduler(optimizer: Optimizer, num_steps: int, warmup: float) -> Lamb
     return LambdaLR(optimizer, factor)
 
 
-def _param_groups(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, object]]:
+def _param_groups(
+    parameters: list[nn.Parameter], lr: float, weight_decay: float, eps: float
+) -> list[dict[str, object]]:
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.ndim > 1]
     vectors = [parameter for parameter in learning if parameter.ndim <= 1]
     groups = ((matrices, weight_decay), (vectors, 0.0))
-    return [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params]
+    return [
+        {"params": params, "lr": lr, "weight_decay": decay, "eps": eps} for params, decay in groups if params
+    ]

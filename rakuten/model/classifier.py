@@ -28,6 +28,8 @@ class Branch(nn.Module):
         self.tower = tower
         self.missing = nn.Parameter(0.02 * torch.randn(tower.out_dim))
         self.head = nn.Linear(tower.out_dim, num_classes)
+        # Orthogonal: what a step moves in the features moves as much in the logits, in no preferred direction.
+        nn.init.orthogonal_(self.head.weight)
 
     def forward(self, inputs: tuple[Tensor, ...], present: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (B, D) and logits (B, C); `inputs` hold the rows of `present` (B,) alone."""
@@ -53,7 +55,7 @@ class ProductClassifier(nn.Module):
     def forward(self, batch: Batch) -> Logits:
         text = image = text_logits = image_logits = None
         if self.text is not None:
-            text, text_logits = self.text((batch.tokens, batch.token_mask), batch.has_text)
+            text, text_logits = self.text((batch.tokens, batch.token_weights), batch.has_text)
         if self.image is not None:
             image, image_logits = self.image((batch.pixels,), batch.has_image)
         if self.fusion is not None:

@@ -9,23 +9,40 @@ from rakuten.model.classifier import Logits
 
 
 def classification_loss(
-    logits: Logits, batch: Batch, *, class_weights: Tensor | None, label_smoothing: float, aux_weight: float
+    logits: Logits,
+    batch: Batch,
+    *,
+    kind: str,
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    aux_weight: float,
 ) -> Tensor:
-    """Cross-entropy of the fused logits, plus `aux_weight` times each tower's own where its modality is present.
+    """The loss of the fused logits, plus `aux_weight` times each tower's own where its modality is present.
 
     Joint training alone can end below text only, one tower starving the other; a loss of its own keeps each learning.
     """
-    loss = cross_entropy(logits.fused, batch.labels, class_weights, label_smoothing=label_smoothing)
+
+    def one(logits: Tensor, labels: Tensor) -> Tensor:
+        if kind == "squared_hinge":
+            return squared_hinge(logits, labels, class_weights)
+        return cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
+
+    loss = one(logits.fused, batch.labels)
     if aux_weight:
         for own, present in ((logits.text, batch.has_text), (logits.image, batch.has_image)):
             if own is not None and present.any():
-                loss = loss + aux_weight * cross_entropy(
-                    own[present].float(),
-                    batch.labels[present],
-                    class_weights,
-                    label_smoothing=label_smoothing,
-                )
+                loss = loss + aux_weight * one(own[present].float(), batch.labels[present])
     return loss
+
+
+def squared_hinge(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """One-vs-rest squared hinge, as LinearSVC's: mean over products of the sum over classes."""
+    signs = 2.0 * torch.nn.functional.one_hot(labels, logits.shape[1]) - 1
+    losses = (1 - signs * logits).clamp_min(0).square().sum(1)
+    if class_weights is None:
+        return losses.mean()
+    weights = class_weights[labels]
+    return (losses * weights).sum() / weights.sum()
 
 
 def class_weights(counts: Tensor, kind: str) -> Tensor | None:

@@ -5,6 +5,7 @@ beforehand.
 """
 
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # whether weights are at hand is asked before torch is loaded
     from torch import nn
 
 PROBE_TIMEOUT_S = 3.0
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
 
 
 def require_weights(config: ModelConfig) -> None:
@@ -143,7 +145,7 @@ def load_timm_checkpoint(backbone: "nn.Module", path: Path) -> None:
 
     _require_checkpoint(path)
     try:
-        state = load_file(path)
+        state = _as_timm_names_it(load_file(path), backbone)
     except SafetensorError as error:
         raise WeightsError(f"{path} is torn or not a safetensors file", got=str(error)) from error
     wanted = backbone.state_dict()
@@ -159,6 +161,19 @@ def load_timm_checkpoint(backbone: "nn.Module", path: Path) -> None:
             fix="model.image.name must name the architecture that the file was saved from",
         )
     backbone.load_state_dict({key: state[key] for key in wanted})
+
+
+def _as_timm_names_it(state: dict[str, Any], backbone: "nn.Module") -> dict[str, Any]:
+    """What timm does to weights from the hub: other people's names, position embeddings of another photo size."""
+    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        return dict(convert(dict(state), backbone))
+    except (
+        Exception
+    ):  # a foreign file trips it somewhere; what is wrong with the file is told by names and shapes
+        return state
 
 
 def _classifiers(backbone: Any) -> tuple[str, ...]:
@@ -184,8 +199,8 @@ def _looks_local(name: str) -> bool:
 
 
 def _require_folder(folder: Path) -> None:
-    weights = list(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
+    wanted = [("config.json",), ("*.safetensors",), _TOKENIZERS]
+    if not all(any(any(folder.glob(pattern)) for pattern in patterns) for patterns in wanted):
         found = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
         raise WeightsError(
             f"no text encoder at {folder}",
@@ -216,7 +231,7 @@ def _require_hub(hub_id: str, key: str) -> None:
             got=problem,
             fix=(
                 f"on a machine with a network: `hf download {hub_id}`, then copy the folder here and give its path as "
-                f"{key}=PATH, or copy the hub's cache and set HF_HOME to it; or train from scratch with "
+                f"{key}=PATH{'/model.safetensors' if key.endswith('checkpoint') else ''}, or copy the hub's cache and set HF_HOME to it; or train from scratch with "
                 f"{key.rsplit('.', 1)[0]}.pretrained=false"
             ),
         )

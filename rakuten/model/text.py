@@ -10,10 +10,11 @@ from rakuten.model.tower import Tower, TowerOutput
 
 
 class NgramTower(Tower):
-    """An embedding bag over hashed n-grams, each weighted by its idf, the weights of a product of norm one.
+    """An embedding bag over hashed n-grams weighted by tf-idf, words and characters of norm one each.
 
-    TF-IDF turned into an embedding: with as many dimensions as classes this is a linear classifier on TF-IDF vectors
-    (fastText: Joulin et al., 2017). `sequence` is the pooled vector as the only token: n-grams have no order.
+    `init_std=0` without `norm` is a linear classifier on TF-IDF (as fastText: Joulin et al., 2017, and as two
+    TfidfVectorizers side by side); otherwise n-grams start as random vectors that a fusion can use from the first step.
+    `sequence` is the pooled vector as the only token: n-grams have no order.
     """
 
     idf: Tensor
@@ -23,20 +24,23 @@ class NgramTower(Tower):
         self.out_dim = config.embedding_dim
         self.dropout = config.dropout
         self.embedding = nn.Embedding(config.num_buckets, config.embedding_dim, padding_idx=0)
-        nn.init.normal_(self.embedding.weight, std=0.1)
-        self.norm = nn.LayerNorm(config.embedding_dim)
+        nn.init.normal_(self.embedding.weight, std=config.init_std)
+        self.norm = nn.LayerNorm(config.embedding_dim) if config.norm else nn.Identity()
         self.register_buffer("idf", torch.ones(config.num_buckets))
 
     def fit_idf(self, document_frequency: Tensor, num_documents: int) -> None:
         """Smoothed idf from the (num_buckets,) count of training products that hold each n-gram."""
         self.idf.copy_(torch.log((1 + num_documents) / (1 + document_frequency.float())) + 1)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> TowerOutput:
-        """`tokens` (T, L) int64, `mask` (T, L) bool."""
-        weights = self.idf[tokens] * mask
+    def forward(self, tokens: Tensor, weights: Tensor) -> TowerOutput:
+        """`tokens` (T, L) int64, `weights` (T, L), 0 where padded."""
+        weights = self.idf[tokens] * weights
         if self.training and self.dropout:
             weights = weights * (torch.rand_like(weights) >= self.dropout)
-        weights = weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        # Characters are many and words are few: each kind gets the same say.
+        is_char = tokens >= self.embedding.num_embeddings // 2
+        norms = [(weights * kind).norm(dim=1, keepdim=True).clamp_min(1e-6) for kind in (~is_char, is_char)]
+        weights = weights / torch.where(is_char, norms[1], norms[0])
         pooled = self.norm(
             nn.functional.embedding_bag(
                 tokens, self.embedding.weight, per_sample_weights=weights, mode="sum", padding_idx=0
@@ -45,7 +49,7 @@ class NgramTower(Tower):
         return TowerOutput(pooled, pooled[:, None], torch.ones_like(pooled[:, :1], dtype=torch.bool))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        return [list(self.embedding.parameters()), list(self.norm.parameters())]
+        return [group for group in (list(self.embedding.parameters()), list(self.norm.parameters())) if group]
 
 
 class TransformerTower(Tower):
@@ -62,13 +66,14 @@ class TransformerTower(Tower):
         """The architecture, plain enough for JSON."""
         return cast(dict[str, Any], cast(Any, self.encoder).config.to_dict())
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> TowerOutput:
-        """`tokens` (T, L) int64, `mask` (T, L) bool."""
+    def forward(self, tokens: Tensor, weights: Tensor) -> TowerOutput:
+        """`tokens` (T, L) int64, `weights` (T, L), 0 where padded."""
+        mask = weights > 0
         sequence = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         if self.pooling == "cls":
             return TowerOutput(sequence[:, 0], sequence, mask)
-        weights = mask[..., None].to(sequence.dtype)
-        return TowerOutput((sequence * weights).sum(1) / weights.sum(1).clamp_min(1), sequence, mask)
+        share = mask[..., None].to(sequence.dtype)
+        return TowerOutput((sequence * share).sum(1) / share.sum(1).clamp_min(1), sequence, mask)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         layers = next(m for m in self.encoder.modules() if isinstance(m, nn.ModuleList) and len(m) > 0)

@@ -178,7 +178,9 @@ def test_killed_at_any_moment_then_run_again(
     undisturbed = make_data_config(interim_dir=str(tmp_path / "undisturbed"))
     ingest(undisturbed, console=None)
     settings = tmp_path / "config.yaml"
-    base = OmegaConf.load(Path(__file__).parents[2] / "conf/data/rakuten.yaml")
+    conf = Path(__file__).parents[2] / "conf/data"
+    base = OmegaConf.merge(*(OmegaConf.load(conf / f"{name}.yaml") for name in ("base", "rakuten")))
+    del base["defaults"]
     paths = {"root": str(config.root), "interim_dir": str(config.interim_dir), "processed_dir": str(tmp_path)}
     OmegaConf.save(
         OmegaConf.create(OmegaConf.to_container(OmegaConf.merge(base, paths), resolve=True)), settings

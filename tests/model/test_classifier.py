@@ -11,7 +11,9 @@ from rakuten.model.losses import class_weights, classification_loss
 from tests.model.tiny import batch_of, classifier, mixed_products, model_config, preprocessor
 
 
-@pytest.mark.parametrize(("text", "image"), [("ngram", "test_resnet"), ("ngram", None), (None, "test_resnet")])
+@pytest.mark.parametrize(
+    ("text", "image"), [("ngram", "test_resnet"), ("ngram", None), (None, "test_resnet")]
+)
 def test_parameters_belong_to_a_tower_or_to_the_head(text: str | None, image: str | None) -> None:
     model = classifier(model_config(text, image))
     assert set(model.towers) == {name for name, kind in (("text", text), ("image", image)) if kind}

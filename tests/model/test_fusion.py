@@ -24,7 +24,12 @@ from tests.model.tiny import (
 
 IMAGES = ("test_resnet", "test_vit")
 KINDS = [(text, image, fusion) for text in TEXT_KINDS for image in IMAGES for fusion in FUSIONS]
-SINGLE = [("ngram", None, None), ("transformer", None, None), (None, "test_resnet", None), (None, "test_vit", None)]
+SINGLE = [
+    ("ngram", None, None),
+    ("transformer", None, None),
+    (None, "test_resnet", None),
+    (None, "test_vit", None),
+]
 
 
 def name_of(kind: tuple[str | None, ...]) -> str:

@@ -95,9 +95,7 @@ def train(model: ProductClassifier, processor: Preprocessor, num_steps: int, lr:
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     losses = []
     for _ in range(num_steps):
-        loss = classification_loss(
-            model(batch), batch, class_weights=None, label_smoothing=0, aux_weight=0.3
-        )
+        loss = classification_loss(model(batch), batch, class_weights=None, label_smoothing=0, aux_weight=0.3)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -137,7 +135,10 @@ def test_the_tokenizer_is_the_folders_own(hf_folder: Path) -> None:
     encoder = fit_encoder(pretrained(hf_folder), ["never looked at"])
     expected = PreTrainedTokenizerFast.from_pretrained(hf_folder)
     assert encoder.pad_id == expected.pad_token_id
-    assert encoder.encode(["livre jeu"], ["console"])[0].tolist() == expected("livre jeu", "console")["input_ids"]
+    assert (
+        encoder.encode(["livre jeu"], ["console"])[0].tolist()
+        == expected("livre jeu", "console")["input_ids"]
+    )
 
 
 def test_pretrained_towers_come_in_training_mode(hf_folder: Path) -> None:
@@ -153,7 +154,9 @@ def test_half_precision_files_are_trained_in_full(hf_folder: Path, tmp_path: Pat
 
 
 def test_the_unused_pooler_is_left_out(hf_folder: Path) -> None:
-    assert not [key for key, _ in hf_encoder(pretrained(hf_folder), 0, 0, True).named_parameters() if "pooler" in key]
+    assert not [
+        key for key, _ in hf_encoder(pretrained(hf_folder), 0, 0, True).named_parameters() if "pooler" in key
+    ]
 
 
 @pytest.mark.parametrize("max_tokens", [38, 39])
@@ -197,6 +200,8 @@ def test_a_missing_tokenizer(hf_folder: Path, tmp_path: Path) -> None:
     folder = copy_of(hf_folder, tmp_path / "mute", "tokenizer*", "special_tokens*")
     with pytest.raises(WeightsError, match="no tokenizer"):
         fit_encoder(pretrained(folder), [])
+    with pytest.raises(WeightsError, match="and a tokenizer"):
+        require_weights(compose("train", ["model=text", f"model.text.name={folder}"]).model)
 
 
 def test_a_config_of_no_known_architecture(hf_folder: Path, tmp_path: Path) -> None:
@@ -218,7 +223,7 @@ def test_remote_code_is_never_run(hf_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_hidden_layers": 3}, {"hidden_size": 32}, {"model_type": "bert", "architectures": ["BertModel"]}],
+    [{"num_hidden_layers": 3}, {"hidden_size": 32}, {"model_type": "distilbert", "dim": 16, "n_heads": 2}],
     ids=["more layers", "wider", "another family"],
 )
 def test_weights_of_another_architecture(hf_folder: Path, tmp_path: Path, change: dict[str, object]) -> None:
@@ -323,9 +328,7 @@ def ask(tmp_path: Path, arguments: list[str], **environment: str) -> str:
     [({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"), ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "127.0.0.1:9")],
     ids=["offline", "unreachable"],
 )
-@pytest.mark.parametrize(
-    ("model", "key"), [("text", "model.text.name"), ("image", "model.image.checkpoint")]
-)
+@pytest.mark.parametrize(("model", "key"), [("text", "model.text.name"), ("image", "model.image.checkpoint")])
 def test_weights_out_of_reach_are_told_before_anything_is_loaded(
     tmp_path: Path, environment: dict[str, str], reason: str, model: str, key: str
 ) -> None:

@@ -10,7 +10,15 @@ from rakuten.experiment.optim import build_optimizer, freeze
 from rakuten.model.image import build_image_tower
 from rakuten.model.text import build_text_tower
 from rakuten.model.tower import Tower, check_layer_groups
-from tests.model.tiny import TEXT_KINDS, TIMM_NAMES, classifier, image_config, model_config, optim_config, text_config
+from tests.model.tiny import (
+    TEXT_KINDS,
+    TIMM_NAMES,
+    classifier,
+    image_config,
+    model_config,
+    optim_config,
+    text_config,
+)
 
 PAD_ID = 1
 TOWERS = [*TEXT_KINDS, "transformer-cls", *TIMM_NAMES]
@@ -77,7 +85,9 @@ def test_layer_groups_follow_the_forward_pass(name: str) -> None:
             module.register_forward_pre_hook(ran)
     tower(*inputs(name))
     starts = [
-        min(seen) for group in tower.layer_groups() if (seen := [order[id(p)] for p in group if id(p) in order])
+        min(seen)
+        for group in tower.layer_groups()
+        if (seen := [order[id(p)] for p in group if id(p) in order])
     ]
     assert starts == sorted(starts)
 

@@ -24,7 +24,22 @@ CONF = Path(__file__).parents[2] / "conf" / "model"
 LIMITS = Limits(image_bytes=1_000_000, image_pixels=4_000_000, text_chars=2_000)
 NUM_CLASSES = 5
 LABELS = LabelSet((10, 40, "2403", 50, 60), ("Livres", "Jeux", "Lots", "Accessoires", "Consoles"))
-WORDS = "livre jeu console piscine bébé chaise carte figurine robot lampe tapis coussin stylo drone".split()
+WORDS = [
+    "livre",
+    "jeu",
+    "console",
+    "piscine",
+    "bébé",
+    "chaise",
+    "carte",
+    "figurine",
+    "robot",
+    "lampe",
+    "tapis",
+    "coussin",
+    "stylo",
+    "drone",
+]
 
 TEXT_KINDS = ("ngram", "transformer")
 FUSIONS = ("concat", "gated", "late")
@@ -83,7 +98,9 @@ def preprocessor(config: ModelConfig) -> Preprocessor:
     return Preprocessor(encoder, image and image.image_px, image is not None and image.trim_border, LIMITS)
 
 
-def classifier(config: ModelConfig, processor: Preprocessor | None = None, seed: int = 0) -> ProductClassifier:
+def classifier(
+    config: ModelConfig, processor: Preprocessor | None = None, seed: int = 0
+) -> ProductClassifier:
     torch.manual_seed(seed)
     return build_classifier(config, NUM_CLASSES, processor or preprocessor(config))
 
