@@ -1,10 +1,15 @@
 """The tokenizer that a model config asks for: hashed, trained on the corpus, or a pretrained model's own."""
 
+import json
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rakuten.config import NgramConfig, TransformerConfig
 from rakuten.data.text_encoder import NgramEncoder, SubwordEncoder, TextEncoder
 from rakuten.errors import WeightsError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer, models
 
 
 def fit_encoder(config: NgramConfig | TransformerConfig, texts: Iterable[str]) -> TextEncoder:
@@ -45,12 +50,27 @@ def train_unigram(texts: Iterable[str], vocab_size: int, max_tokens: int) -> Sub
         vocab_size=vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.model = _reproducible(tokenizer, len(special))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
         pair="<s> $A </s> </s> $B </s>",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")],
     )
     return SubwordEncoder(tokenizer, special.index("<pad>"), max_tokens)
+
+
+def _reproducible(tokenizer: "Tokenizer", num_special: int) -> "models.Unigram":
+    """The trained model with ids that follow from the texts alone.
+
+    The trainer sums over a hash map in an order of its own: scores differ in their last digits from run to run, and
+    pieces of equal score change places.
+    """
+    from tokenizers import models
+
+    trained = json.loads(tokenizer.to_str())["model"]
+    pieces = [(piece, round(score, 6)) for piece, score in trained["vocab"]]
+    learned = sorted(pieces[num_special:], key=lambda each: (-each[1], each[0]))
+    return models.Unigram([*pieces[:num_special], *learned], trained["unk_id"], trained["byte_fallback"])
 
 
 def _pretrained(config: TransformerConfig) -> SubwordEncoder:

@@ -75,7 +75,7 @@ def _shingles(key: str) -> NDArray[np.uint64]:
     """(S,) sorted distinct hashes of the text's character shingles; none for a row without text."""
     if key.startswith("\0"):
         return np.empty(0, dtype=np.uint64)
-    data = f" {key} ".encode()
+    data = f" {key} ".encode(errors="replace")
     grams = {data[i : i + SHINGLE_CHARS] for i in range(max(1, len(data) - SHINGLE_CHARS + 1))}
     return np.sort(np.fromiter(map(xxhash.xxh3_64_intdigest, grams), dtype=np.uint64, count=len(grams)))
 

@@ -143,13 +143,18 @@ def _open_partial(
     """The maps of a build and the row to go on from; 0 where nothing usable is there."""
     side = preprocessor.image_px
     assert side is not None
+    shape = (num_rows, 3, side, side)
     try:
         first = int(json.loads((partial / "progress.json").read_text(encoding="utf-8"))["rows"])
-        mode = "r+"
-    except (OSError, ValueError, KeyError):
-        first, mode = 0, "w+"
-    pixels = np.lib.format.open_memmap(partial / "pixels.npy", mode, np.uint8, (num_rows, 3, side, side))
-    present = np.lib.format.open_memmap(partial / "present.npy", mode, np.bool_, (num_rows,))
+        pixels = np.lib.format.open_memmap(partial / "pixels.npy", "r+")
+        present = np.lib.format.open_memmap(partial / "present.npy", "r+")
+        usable = pixels.shape == shape and present.shape == shape[:1]
+    except (OSError, ValueError, KeyError, TypeError):  # killed before its first chunk, or torn since
+        usable = False
+    if not usable:
+        first = 0
+        pixels = np.lib.format.open_memmap(partial / "pixels.npy", "w+", np.uint8, shape)
+        present = np.lib.format.open_memmap(partial / "present.npy", "w+", np.bool_, shape[:1])
     return pixels, present, first
 
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rakuten.config import PredictConfig
 from rakuten.data.files import atomic_write
 from rakuten.data.preprocess import Product
-from rakuten.data.raw import Record, find_table, image_path, read_table
+from rakuten.data.raw import Reason, Record, find_table, image_path, read_table
 from rakuten.data.validate import is_id
 from rakuten.errors import DataError
 from rakuten.experiment.device import best_device
@@ -138,6 +138,8 @@ def _product(record: Record, images: Path, config: PredictConfig) -> Product:
 def _problem(record: Record, product: Product, answer: Answer, blind: bool) -> str:
     if record.reason is not None:
         return f"{record.reason.sentence}: line {record.line}"
+    if (imageid := record.fields["imageid"]) and not is_id(imageid):
+        return Reason.BAD_IMAGEID.sentence
     if blind:
         return NO_INFORMATION
     return answer.image_problem or ""

@@ -3,6 +3,7 @@
 A run's status is owned here: Lightning leaves it RUNNING when the failure is outside `fit`.
 """
 
+import logging
 import os
 import re
 import socket
@@ -180,6 +181,7 @@ def _open(config: TrackingConfig) -> tuple[Any, str]:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     from mlflow.tracking import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # not before: the import sets levels of its own
     uri = config.uri
     lock: AbstractContextManager[object] = nullcontext()
     if uri.startswith("sqlite:///"):

@@ -103,7 +103,7 @@ def _log_results(tracked: TrackedRun, run: RunFolder, scores: dict[str, SideScor
 
 def _quiet_libraries() -> None:
     """What their logs say, the progress bar and the summary say better; warnings still come through."""
-    for name in ("pytorch_lightning", "lightning.fabric", "mlflow", "alembic"):
+    for name in ("pytorch_lightning", "lightning.fabric", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Known and harmless: few workers are right for a memory map, few steps an epoch for a small catalogue, and the
     # run's own state lies beside its checkpoints.

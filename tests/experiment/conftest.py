@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rakuten.cli import compose
 from rakuten.config import EvaluateConfig, PredictConfig, TrainConfig
+from rakuten.data.demo import ensure_demo
 from rakuten.data.features import Features, load_features
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ TEXT = [
 IMAGE = ["model.image.image_px=32"]
 LOOP = ["trainer.max_epochs=2", "trainer.threads=1", "bootstrap=20"]
 FUSION = [*TEXT, *IMAGE, "model.fusion.hidden_dim=16"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
 def start_script(name: str, arguments: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
@@ -79,9 +80,20 @@ class Shop:
 TRACKED = ["tracking=local", "trainer=cpu", *DEMO, *FUSION, *LOOP]
 
 
+def break_photos(root: Path) -> None:
+    """One photo gone, one empty, one torn, one something else: every state that a product's photo can be in."""
+    gone, empty, torn, other = sorted((root / "images/image_train").glob("*.jpg"))[:4]
+    gone.unlink()
+    empty.write_bytes(b"")
+    torn.write_bytes(torn.read_bytes()[:200])
+    other.write_text("not a photo")
+
+
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("shop")
+    ensure_demo(compose("train", [*DEMO, f"data.root={folder / 'data/demo'}"]).data)
+    break_photos(folder / "data/demo")
     result = run_script("train", TRACKED, folder)
     assert result.returncode == 0, result.stderr
     return Shop(folder, result)
@@ -94,8 +106,9 @@ MakeTrain = Callable[..., TrainConfig]
 def train_config(shop: Shop, tmp_path: Path) -> MakeTrain:
     """A function: overrides -> a TrainConfig on the shared catalogue, untracked, with its outputs below `tmp_path`."""
 
-    def make(*overrides: str, model: str = "fusion_small") -> TrainConfig:
-        tiny = {"text_small": TEXT, "image_small": IMAGE}.get(model, FUSION)
+    def make(*overrides: str, model: str = "fusion_small", tiny: Sequence[str] | None = None) -> TrainConfig:
+        if tiny is None:
+            tiny = {"text_small": TEXT, "image_small": IMAGE}.get(model, FUSION)
         places = [f"outputs_dir={tmp_path / 'outputs'}", "tracking=off", *shop.paths]
         return compose("train", [f"model={model}", *DEMO, *tiny, *LOOP, *places, *overrides])
 

@@ -46,8 +46,15 @@ def test_same_seed_same_weights_and_another_seed_others(train_config: MakeTrain)
     assert not same_weights(first, other)
 
 
+def epochs(told: Told) -> list[str]:
+    return [line[:11] for line in told.lines if line.startswith("epoch")]
+
+
 def test_interrupted_keeps_the_best_and_resumes_to_the_bit(train_config: MakeTrain, tmp_path: Path) -> None:
-    undisturbed = train(train_config(*LONG, f"outputs_dir={tmp_path / 'calm'}"), Told())
+    calm = Told()
+    undisturbed = train(train_config(*LONG, f"outputs_dir={tmp_path / 'calm'}"), calm)
+    # Cut by length, epochs differ in their number of batches; all are validated.
+    assert epochs(calm) == [f"epoch   {k}/4" for k in range(1, 5)]
     config = train_config(*LONG, "resume=true")
     told = Told({"epoch   3/4": ctrl_c})
     with pytest.raises(KeyboardInterrupt):
@@ -61,18 +68,10 @@ def test_interrupted_keeps_the_best_and_resumes_to_the_bit(train_config: MakeTra
     bundle = train(config, told)
     assert bundle == run / "bundle"
     assert f"resuming run {run.name}" in told.text
-    assert [line[:11] for line in told.lines if line.startswith("epoch")] == ["epoch   3/4", "epoch   4/4"]
+    assert epochs(told) == ["epoch   3/4", "epoch   4/4"]
     assert same_weights(bundle, undisturbed)
     assert state(run) == "finished"
     assert not (run / "checkpoints/last.ckpt").exists()
-
-
-def test_every_epoch_is_validated_whatever_its_number_of_batches(train_config: MakeTrain) -> None:
-    told = Told()
-    train(train_config(*LONG, "trainer.max_epochs=6"), told)
-    assert [line[:11] for line in told.lines if line.startswith("epoch")] == [
-        f"epoch   {k}/6" for k in range(1, 7)
-    ]
 
 
 def test_interrupted_before_there_is_anything_to_keep(train_config: MakeTrain) -> None:
@@ -93,9 +92,9 @@ def test_a_verdict_of_early_stopping_survives_a_kill(train_config: MakeTrain, tm
     config = train_config(
         *rates, "trainer.max_epochs=9", "trainer.patience=2", "resume=true", "model.image.dropout=0"
     )
-    interrupted = Told({"test products": ctrl_c})
+    interrupted = Told()
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -131,14 +130,95 @@ def test_resume_says_why_it_starts_anew(train_config: MakeTrain) -> None:
     told = Told()
     first = train(config, told)
     assert "no interrupted run of this config and data" in told.text
-    told = Told()
-    second = train(config, told)
-    assert f"run {first.parent.name} of this config and data has finished already" in told.text
-    assert second != first
-    interrupted = train_config("seed=5")
+    finished = Told({f"run {first.parent.name} of this config and data has finished already": ctrl_c})
     with pytest.raises(KeyboardInterrupt):
-        train(interrupted, Told({"epoch   2/2": ctrl_c}))
-    told = Told()
-    train(train_config("resume=true", "seed=6", "trainer.max_epochs=1"), told)
-    assert "resuming" not in told.text
-    assert "starting a new one" in told.text
+        train(config, finished)
+    for seed in (5, 6):
+        other = Told({"no interrupted run of this config and data, starting a new one": ctrl_c})
+        with pytest.raises(KeyboardInterrupt):
+            train(train_config("resume=true", f"seed={seed}"), other)
+
+
+KILLED = [*DEMO, *FUSION, *LOOP, *LONG, "trainer=cpu", "resume=true"]
+
+
+def wait_for(condition: Callable[[], bool], process_is_over: Callable[[], bool]) -> None:
+    while not condition():
+        assert not process_is_over(), "over before its moment came"
+        time.sleep(0.02)
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    """MLflow run id -> status, read from its tables: an import of mlflow takes seconds."""
+    with sqlite3.connect(folder / "outputs/mlflow.db") as database:
+        return dict(database.execute("select run_uuid, status from runs"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_any_moment_then_resumed(tmp_path: Path, seed: int) -> None:
+    """While it reads the data, before its first checkpoint, after it: kill -9, then the same command again."""
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    calm.mkdir()
+    wild.mkdir()
+    undisturbed = run_script("train", [*KILLED, "tracking=off"], calm)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    moments = random.Random(seed)
+    reached = {
+        "data": lambda: (wild / "data/demo").exists(),
+        "run": lambda: any(wild.glob("outputs/*/checkpoints/run.json")),
+        "checkpoint": lambda: any(wild.glob("outputs/*/checkpoints/last.ckpt")),
+    }
+    ids = set()
+    for moment in reached.values():
+        process = start_script("train", KILLED, wild)
+        wait_for(moment, lambda process=process: process.poll() is not None)
+        time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        ids |= {
+            json.loads(path.read_text())["tracking_id"]
+            for path in wild.glob("outputs/*/checkpoints/run.json")
+        }
+    assert "RUNNING" in statuses(wild).values()
+    [run] = [path.parent.parent for path in wild.glob("outputs/*/checkpoints/run.json")]
+    resumed = run_script("train", KILLED, wild)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"run {run.name} had been killed" in resumed.stderr
+    assert f"resuming run {run.name}" in resumed.stderr
+    bundle = wild / resumed.stdout.strip()
+    assert bundle == run / "bundle"
+    assert same_weights(bundle, calm / undisturbed.stdout.strip())
+    finished = statuses(wild)
+    assert finished[json.loads((run / "checkpoints/run.json").read_text())["tracking_id"]] == "FINISHED"
+    assert "RUNNING" not in finished.values()
+
+
+@pytest.mark.slow
+def test_ctrl_c_from_a_shell(tmp_path: Path) -> None:
+    """Exit code 130, no traceback, the best model so far kept, KILLED; and on with the same command."""
+    arguments = [*KILLED, "trainer.max_epochs=200", "trainer.patience=200"]
+    process = start_script("train", arguments, tmp_path)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch   2/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "keeping the best model so far" in errors
+    assert output == ""
+    [bundle] = tmp_path.glob("outputs/*/bundle")
+    assert len(Predictor.load(bundle).labels) == 27
+    assert list(statuses(tmp_path).values()) == ["KILLED"]
+    early = start_script("train", arguments, tmp_path)
+    assert early.stderr is not None
+    for line in early.stderr:
+        if "resuming run" in line:
+            break
+    early.send_signal(signal.SIGTERM)
+    _, errors = early.communicate(timeout=120)
+    assert early.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
+    assert list(statuses(tmp_path).values()) == ["KILLED"]

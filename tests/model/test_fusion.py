@@ -57,7 +57,12 @@ def model(kind: tuple[str | None, str | None, str | None], processor: Preprocess
 
 def loss_of(model: ProductClassifier, batch: Batch, aux_weight: float = 0.3) -> torch.Tensor:
     return classification_loss(
-        model(batch), batch, class_weights=None, label_smoothing=0.1, aux_weight=aux_weight
+        model(batch),
+        batch,
+        kind="cross_entropy",
+        class_weights=None,
+        label_smoothing=0.1,
+        aux_weight=aux_weight,
     )
 
 
@@ -187,5 +192,5 @@ def test_more_padding_changes_nothing(fusion: str) -> None:
     batch = batch_of(processor, mixed_products())
     assert processor.text_encoder is not None
     tokens = torch.nn.functional.pad(batch.tokens, (0, 5), value=processor.text_encoder.pad_id)
-    padded = replace(batch, tokens=tokens, token_mask=torch.nn.functional.pad(batch.token_mask, (0, 5)))
+    padded = replace(batch, tokens=tokens, token_weights=torch.nn.functional.pad(batch.token_weights, (0, 5)))
     torch.testing.assert_close(model(padded).fused, model(batch).fused, atol=1e-5, rtol=1e-5)

@@ -8,7 +8,7 @@ from rakuten.config import TransformerConfig
 from rakuten.errors import ConfigError
 from rakuten.experiment.optim import build_optimizer, freeze
 from rakuten.model.image import build_image_tower
-from rakuten.model.text import build_text_tower
+from rakuten.model.text import NgramTower, build_text_tower
 from rakuten.model.tower import Tower, check_layer_groups
 from tests.model.tiny import (
     TEXT_KINDS,
@@ -41,7 +41,7 @@ def inputs(name: str, num: int = 4, seed: int = 0) -> tuple[Tensor, ...]:
         return (torch.randint(0, 256, (num, 3, 64, 64), generator=generator, dtype=torch.uint8),)
     mask = torch.arange(9) < torch.tensor([9, 7, 5, 3])[:num, None]
     tokens = torch.randint(5, 100, (num, 9), generator=generator)
-    return torch.where(mask, tokens, PAD_ID if name.startswith("transformer") else 0), mask
+    return torch.where(mask, tokens, PAD_ID if name.startswith("transformer") else 0), mask.float()
 
 
 @pytest.fixture(params=TOWERS)
@@ -137,19 +137,38 @@ def test_evaluation_is_deterministic(name: str) -> None:
 @pytest.mark.parametrize("name", ["ngram", "transformer", "transformer-cls"])
 def test_padding_changes_nothing(name: str) -> None:
     tower = build(name).eval()
-    tokens, mask = inputs(name)
+    tokens, weights = inputs(name)
     longer = torch.nn.functional.pad(tokens, (0, 8), value=PAD_ID if name != "ngram" else 0)
-    padded = tower(longer, torch.nn.functional.pad(mask, (0, 8)))
-    torch.testing.assert_close(padded.pooled, tower(tokens, mask).pooled, atol=1e-5, rtol=1e-5)
+    padded = tower(longer, torch.nn.functional.pad(weights, (0, 8)))
+    torch.testing.assert_close(padded.pooled, tower(tokens, weights).pooled, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["transformer", "transformer-cls"])
-def test_masked_tokens_are_not_read(name: str) -> None:
-    tower = build(name).eval()
-    tokens, mask = inputs(name)
-    # Of RoBERTa's family, positions are counted over ids that are not padding, so what is masked must be padding.
-    last = torch.where(mask, tokens, PAD_ID)
-    torch.testing.assert_close(tower(last, mask).pooled[3], tower(last[3:, :3], mask[3:, :3]).pooled[0])
+def test_subwords_count_alike_whatever_they_weigh() -> None:
+    tower = build("transformer").eval()
+    tokens, weights = inputs("transformer")
+    torch.testing.assert_close(tower(tokens, 3 * weights).pooled, tower(tokens, weights).pooled)
+
+
+def test_n_grams_count_by_their_weight() -> None:
+    tower = build("ngram").eval()
+    tokens, weights = inputs("ngram")
+    heavy = weights.clone()
+    heavy[:, 0] = 5
+    assert not torch.allclose(tower(tokens, heavy).pooled, tower(tokens, weights).pooled, atol=1e-3)
+    # Of norm one: how long a text is tells nothing.
+    torch.testing.assert_close(tower(tokens, 3 * weights).pooled, tower(tokens, weights).pooled)
+
+
+def test_rare_n_grams_weigh_more() -> None:
+    tower = NgramTower(text_config("ngram", init_std=1.0, norm=False))  # type: ignore[arg-type]
+    frequency = torch.full((300,), 10.0)
+    frequency[7] = 1_000
+    tower.fit_idf(frequency, 1_000)
+    tokens, weights = torch.tensor([[7, 8]]), torch.ones(1, 2)
+    common, rare = tower.embedding.weight[7], tower.embedding.weight[8]
+    pooled = tower(tokens, weights).pooled[0]
+    ratio = (torch.log(torch.tensor(1_001 / 11)) + 1).item()
+    torch.testing.assert_close(pooled, (common + ratio * rare) / (1 + ratio**2) ** 0.5)
 
 
 @pytest.mark.parametrize("name", TEXT_KINDS)

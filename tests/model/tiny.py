@@ -14,9 +14,10 @@ from torch import nn
 
 from rakuten.config import Limits, ModelConfig, NgramConfig, OptimConfig, TimmConfig, TransformerConfig
 from rakuten.data.batching import Batch, collate
-from rakuten.data.fit_encoder import fit_encoder
+from rakuten.data.fit_encoder import encoder_settings, fit_encoder
 from rakuten.data.labels import LabelSet
 from rakuten.data.preprocess import Preprocessor, Product
+from rakuten.data.text_encoder import TextEncoder
 from rakuten.model.bundle import build_classifier
 from rakuten.model.classifier import ProductClassifier
 
@@ -92,8 +93,16 @@ def optim_config(**changes: Any) -> OptimConfig:
     return TypeAdapter(OptimConfig).validate_python(_yaml("../optim/adamw") | changes)
 
 
+_encoders: dict[str, TextEncoder] = {}  # by their settings: a tokenizer need not be trained for each test
+
+
 def preprocessor(config: ModelConfig) -> Preprocessor:
-    encoder = None if config.text is None else fit_encoder(config.text, corpus())
+    encoder = None
+    if config.text is not None:
+        key = repr(encoder_settings(config.text))
+        if key not in _encoders:
+            _encoders[key] = fit_encoder(config.text, corpus())
+        encoder = _encoders[key]
     image = config.image
     return Preprocessor(encoder, image and image.image_px, image is not None and image.trim_border, LIMITS)
 
@@ -142,16 +151,20 @@ def batch_of(
     )
 
 
+def scatter(num: int, start: int = 0) -> torch.Tensor:
+    """`num` float64 of mean 0 and variance 1 that look random, from a formula: alike on every machine and version."""
+    count = torch.arange(num, dtype=torch.float64)
+    return 3**0.5 * (2 * torch.frac(torch.sin(12.9898 * count + 78.233 * (start + 1)) * 43758.5453).abs() - 1)
+
+
 def fill(module: nn.Module) -> None:
-    """Fixed weights that need no random generator, each near its usual size: the same on every machine and version."""
+    """Fixed weights that need no random generator, each near its usual size."""
     with torch.no_grad():
         for position, (name, parameter) in enumerate(sorted(module.named_parameters())):
-            count = torch.arange(parameter.numel(), dtype=torch.float64)
-            wave = torch.sin(0.7 * count + position + 1).reshape(parameter.shape)
+            values = scatter(parameter.numel(), position).reshape(parameter.shape)
             is_scale = parameter.ndim == 1 and name.endswith("weight")
-            fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
-            size = 0.1 if parameter.ndim <= 1 else fan_in**-0.5
-            parameter.copy_(is_scale + size * wave)
+            size = 0.1 if parameter.ndim <= 1 else (2 / parameter[0].numel()) ** 0.5
+            parameter.copy_(is_scale + size * values)
 
 
 def _yaml(name: str) -> dict[str, Any]:
