@@ -208,6 +208,7 @@ class FusionConfig:
     kind: Literal["concat", "gated", "late"]
     hidden_dim: Count
     dropout: Probability
+    image_weight: NonNegative  # late only: what the photo's logits count at first, where the text's count 1
 
 
 @schema
@@ -219,9 +220,8 @@ class ModelConfig:
     image: TimmConfig | None
     fusion: FusionConfig | None
     modality_dropout: Probability  # chance to hide one modality of a training row that has both
-    aux_weight: Annotated[
-        float, Field(ge=0, allow_inf_nan=False)
-    ]  # weight of each tower's own classification loss
+    aux_text: NonNegative  # weight of the text tower's own cross-entropy beside the fused loss
+    aux_image: NonNegative  # of the image tower's
     augment: AugmentConfig
 
     @model_validator(mode="after")
@@ -259,7 +259,7 @@ class TrainerConfig:
     accelerator: Literal["cpu", "gpu"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     max_epochs: Count
-    min_epochs: NonNegativeInt
+    min_epochs: NonNegativeInt  # before, training does not stop and no epoch counts as the best
     patience: Count  # validations without a better weighted F1 before training stops
     batch_size: Count  # products at most
     token_budget: Count  # padded tokens of a batch at most

@@ -73,16 +73,14 @@ def make_loader(
     batch_size: int,
     token_budget: int,
     seed: int | None = None,
-    epoch: int = 0,
     max_batches: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """Batches of like length; shuffled where a `seed` is given, `epoch` being the first that is asked for."""
+    """Batches of like length; shuffled where a `seed` is given."""
     sampler = TokenBudgetSampler(
         dataset.lengths, batch_size=batch_size, token_budget=token_budget, seed=seed, max_batches=max_batches
     )
-    sampler.set_epoch(epoch)
     # As `sampler` with batching switched off, not as `batch_sampler`: only so does Lightning call its set_epoch.
     return DataLoader(
         dataset,
@@ -95,11 +93,7 @@ def make_loader(
 
 
 class ProductDataModule(LightningDataModule):
-    """Training and validation loaders.
-
-    `first_epoch` is the one that a resumed run goes on with: Lightning sets the sampler's epoch after the first loader
-    has drawn up its batches.
-    """
+    """Training and validation loaders."""
 
     def __init__(
         self,
@@ -109,11 +103,10 @@ class ProductDataModule(LightningDataModule):
         train: NDArray[np.int64],
         val: NDArray[np.int64],
         seed: int,
-        first_epoch: int = 0,
         augment: AugmentConfig | None = None,
     ):
         super().__init__()
-        self.config, self.seed, self.first_epoch = config, seed, first_epoch
+        self.config, self.seed = config, seed
         self.train = BatchDataset(features, train, augment, seed)
         self.val = BatchDataset(features, val)
 
@@ -129,7 +122,6 @@ class ProductDataModule(LightningDataModule):
             batch_size=self.config.batch_size,
             token_budget=self.config.token_budget,
             seed=seed,
-            epoch=0 if seed is None else self.first_epoch,
             max_batches=self.config.limit_batches,
             num_workers=self.config.num_workers,
             pin_memory=self.config.accelerator == "gpu",

@@ -14,7 +14,7 @@ from rakuten.data.demo_render import BREAKAGES, GRID, break_photo, render_photo
 from rakuten.data.demo_text import near_copy, write_fields, write_sentences, write_title
 from rakuten.data.demo_world import NUM_SYMBOLS, IntArray, World, count, draw, draw_latents
 
-TITLE_WORDS = (6, 9)  # fewest and most content words
+TITLE_WORDS = (8, 11)  # fewest and most content words
 DESCRIPTION_WORDS = (6, 12)
 PHOTO_SYMBOLS = (6, 9)
 NO_DESCRIPTION = 0.35

@@ -61,6 +61,27 @@ class ResumableEarlyStopping(EarlyStopping):
             trainer.should_stop = True
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """The weights with the best validation score from epoch `min_epochs` on.
+
+    Before, with the learning rate still high and few products to validate on, the best is the luckiest.
+    """
+
+    def __init__(self, folder: Path, min_epochs: int):
+        super().__init__(
+            folder, BEST, VAL_F1, mode="max", save_weights_only=True, enable_version_counter=False
+        )
+        self._min_epochs = min_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch + 1 >= self._min_epochs:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch + 1 >= self._min_epochs:
+            super().on_validation_end(trainer, pl_module)
+
+
 class EpochLines(Callback):
     """One line an epoch, where no terminal can show a bar."""
 
@@ -79,9 +100,7 @@ def build_callbacks(config: TrainConfig, checkpoints: Path, console: Console) ->
     callbacks: list[Callback] = [
         ResumableEarlyStopping(VAL_F1, mode="max", patience=config.trainer.patience),
         # Before `last`, so that what it knows of the best is in there.
-        ModelCheckpoint(
-            checkpoints, BEST, VAL_F1, mode="max", save_weights_only=True, enable_version_counter=False
-        ),
+        BestCheckpoint(checkpoints, config.trainer.min_epochs),
         ModelCheckpoint(checkpoints, LAST, save_top_k=1, enable_version_counter=False),
         RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4f"), leave=False)
         if console.is_terminal

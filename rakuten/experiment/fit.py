@@ -49,11 +49,12 @@ def fit(
         augment=config.model.augment,
         val=rows.val,
         seed=config.seed,
-        first_epoch=_num_epochs_done(last),
     )
     trainer = _build_trainer(config, run, tracked, console, num_batches=len(data.train_dataloader()))
     interrupted = _run(trainer, module, data, last if last.is_file() else None)
     best = run.checkpoints / f"{BEST}.ckpt"
+    if not best.is_file():  # interrupted before trainer.min_epochs
+        best = last
     if interrupted and not best.is_file():
         raise KeyboardInterrupt
     if interrupted:
@@ -98,12 +99,6 @@ def _run(trainer: pl.Trainer, module: ClassifierModule, data: ProductDataModule,
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored after Ctrl-C
     return False
-
-
-def _num_epochs_done(checkpoint: Path) -> int:
-    if not checkpoint.is_file():
-        return 0
-    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["epoch"]) + 1
 
 
 def _fit_statistics(classifier: ProductClassifier, features: Features, rows: NDArray[np.int64]) -> None:

@@ -89,7 +89,8 @@ class ClassifierModule(LightningModule):
             kind=self.optim_config.loss,
             class_weights=self.class_weights,
             label_smoothing=self.optim_config.label_smoothing,
-            aux_weight=self.model_config.aux_weight,
+            aux_text=self.model_config.aux_text,
+            aux_image=self.model_config.aux_image,
         )
 
     def _hide_modalities(self, batch: Batch) -> Batch:

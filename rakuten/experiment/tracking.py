@@ -22,6 +22,7 @@ from rakuten.config_io import to_plain
 from rakuten.errors import RakutenError
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+RUN_TAG = "rakuten.run"  # holds the name of the run's folder
 MAX_PARAMS_PER_CALL = 100  # MLflow's limit of a batch
 MAX_PARAM_CHARS = 500
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -123,26 +124,28 @@ def start_run(
     if config.kind == "off":
         return UntrackedRun()
     client, experiment_id = _open(config)
+    tags = {**tags, RUN_TAG: name}
     with _explained(config):
-        if resume_id is not None and _knows(client, resume_id):
-            client.update_run(resume_id, status="RUNNING")
+        known = _find(client, experiment_id, name, resume_id)
+        if known is not None:
+            client.update_run(known, status="RUNNING")
             for key, value in tags.items():
-                client.set_tag(resume_id, key, value)
-            return MlflowRun(client, resume_id, config)
-        run_id = client.create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id
+                client.set_tag(known, key, value)
+            return MlflowRun(client, known, config)
+        run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
         return MlflowRun(client, run_id, config)
 
 
-def finish_run(config: TrackingConfig, run_id: str, status: Status) -> bool:
-    """Set the status of a run whose process is gone; False where it is not in this store."""
+def finish_run(config: TrackingConfig, name: str, run_id: str | None, status: Status) -> bool:
+    """Set the status of a run whose process is gone; False where its record is in another store."""
     if config.kind == "off":
-        return False
-    client, _ = _open(config)
+        return run_id is None
+    client, experiment_id = _open(config)
     with _explained(config):
-        if not _knows(client, run_id):
-            return False
-        client.set_terminated(run_id, status)
-        return True
+        known = _find(client, experiment_id, name, run_id)
+        if known is not None:
+            client.set_terminated(known, status)
+    return known is not None or run_id is None
 
 
 def public(config: TrainConfig) -> dict[str, Any]:
@@ -211,16 +214,18 @@ def _check_database(config: TrackingConfig) -> None:
         socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
 
 
-def _knows(client: Any, run_id: str) -> bool:
+def _find(client: Any, experiment_id: str, name: str, run_id: str | None) -> str | None:
+    """The record of the run folder `name`: by its id, or by its tag if the process died before it noted the id."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    return True
+    if run_id is not None:
+        try:
+            return str(client.get_run(run_id).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{name}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 @contextmanager

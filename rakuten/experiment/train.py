@@ -33,6 +33,7 @@ from rakuten.experiment.scoring import best_possible, score_run
 from rakuten.experiment.sides import Rows, split_rows
 from rakuten.experiment.summary import SideScores, print_summary
 from rakuten.experiment.tracking import (
+    RUN_TAG,
     Status,
     TrackedRun,
     UntrackedRun,
@@ -64,7 +65,7 @@ def train(config: TrainConfig, console: Console) -> Path:
     _end_abandoned_runs(config, console)
     features = load_features(config.data, config.model, console)
     rows = split_rows(features, config.data.split, config.seed)
-    with _owned(_open_run(config, features, console), console) as own:
+    with _terminable(), _owned(_open_run(config, features, console), console) as own:
         run = own.run
         tags = _tags(config, features, run)
         own.tracked = tracked = start_run(config.tracking, run.run_id, tags, resume_id=run.tracking_id)
@@ -83,7 +84,7 @@ def train(config: TrainConfig, console: Console) -> Path:
 
 
 def _tags(config: TrainConfig, features: Features, run: RunFolder) -> dict[str, str]:
-    ours = {"data_fingerprint": features.fingerprint, "rakuten.run": run.run_id}
+    ours = {"data_fingerprint": features.fingerprint, RUN_TAG: run.run_id}
     return git_tags(REPOSITORY) | ours | config.tags
 
 
@@ -121,7 +122,7 @@ def _end_abandoned_runs(config: TrainConfig, console: Console) -> None:
     for run in list(all_runs(config.outputs_dir)):
         if not run.is_abandoned:
             continue
-        if run.tracking_id is not None and not finish_run(config.tracking, run.tracking_id, "KILLED"):
+        if not finish_run(config.tracking, run.run_id, run.tracking_id, "KILLED"):
             continue  # recorded in another store: a start that records there finds it
         run.with_state("killed")
         console.print(f"[dim]run {run.run_id} had been killed; resume=true goes on with it[/dim]")
@@ -156,14 +157,23 @@ class _Own:
 
 
 @contextmanager
-def _owned(run: RunFolder, console: Console) -> Iterator[_Own]:
-    """The run ends FINISHED, FAILED or KILLED, whatever happens inside; SIGTERM is a kill."""
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the process the way Ctrl-C does, through whatever has to be put right."""
 
     def terminate(signum: int, frame: object) -> None:
         raise SystemExit(128 + signum)
 
-    own = _Own(run)
     previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _owned(run: RunFolder, console: Console) -> Iterator[_Own]:
+    """The run ends FINISHED, FAILED or KILLED, whatever happens inside."""
+    own = _Own(run)
     try:
         yield own
     except (KeyboardInterrupt, SystemExit):
@@ -175,8 +185,6 @@ def _owned(run: RunFolder, console: Console) -> Iterator[_Own]:
     else:
         own.run.with_state("finished")
         own.tracked.finish("FINISHED")
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _end_badly(own: _Own, state: State, status: Status, console: Console) -> None:

@@ -53,22 +53,18 @@ class GatedFusion(nn.Module):
 class LateFusion(nn.Module):
     """Learned weights over each tower's logits, class by class: what text and photo say, added up."""
 
-    def __init__(self, text_dim: int, image_dim: int, num_classes: int, hidden_dim: int, dropout: float):
+    def __init__(self, num_classes: int, image_weight: float):
         super().__init__()
         self.text_weight = nn.Parameter(torch.ones(num_classes))
-        self.image_weight = nn.Parameter(torch.ones(num_classes))
+        self.image_weight = nn.Parameter(torch.full((num_classes,), image_weight))
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def forward(self, text: Tensor, image: Tensor, text_logits: Tensor, image_logits: Tensor) -> Tensor:
         return self.text_weight * text_logits + self.image_weight * image_logits + self.bias
 
 
-FUSIONS: dict[str, type[ConcatFusion] | type[GatedFusion] | type[LateFusion]] = {
-    "concat": ConcatFusion,
-    "gated": GatedFusion,
-    "late": LateFusion,
-}
-
-
 def build_fusion(config: FusionConfig, text_dim: int, image_dim: int, num_classes: int) -> nn.Module:
-    return FUSIONS[config.kind](text_dim, image_dim, num_classes, config.hidden_dim, config.dropout)
+    if config.kind == "late":
+        return LateFusion(num_classes, config.image_weight)
+    fusion = {"concat": ConcatFusion, "gated": GatedFusion}[config.kind]
+    return fusion(text_dim, image_dim, num_classes, config.hidden_dim, config.dropout)

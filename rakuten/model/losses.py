@@ -15,23 +15,25 @@ def classification_loss(
     kind: str,
     class_weights: Tensor | None,
     label_smoothing: float,
-    aux_weight: float,
+    aux_text: float,
+    aux_image: float,
 ) -> Tensor:
-    """The loss of the fused logits, plus `aux_weight` times each tower's own where its modality is present.
+    """The loss of the fused logits, plus each tower's own cross-entropy where its modality is present.
 
     Joint training alone can end below text only, one tower starving the other; a loss of its own keeps each learning.
     """
-
-    def one(logits: Tensor, labels: Tensor) -> Tensor:
-        if kind == "squared_hinge":
-            return squared_hinge(logits, labels, class_weights)
-        return cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
-
-    loss = one(logits.fused, batch.labels)
-    if aux_weight:
-        for own, present in ((logits.text, batch.has_text), (logits.image, batch.has_image)):
-            if own is not None and present.any():
-                loss = loss + aux_weight * one(own[present].float(), batch.labels[present])
+    if kind == "squared_hinge":
+        loss = squared_hinge(logits.fused, batch.labels, class_weights)
+    else:
+        loss = cross_entropy(logits.fused, batch.labels, class_weights, label_smoothing=label_smoothing)
+    for weight, own, present in (
+        (aux_text, logits.text, batch.has_text),
+        (aux_image, logits.image, batch.has_image),
+    ):
+        if weight and own is not None and present.any():
+            loss = loss + weight * cross_entropy(
+                own[present].float(), batch.labels[present], class_weights, label_smoothing=label_smoothing
+            )
     return loss
 
 

@@ -43,6 +43,7 @@ def test_it_gives_the_runs_own_scores(shop: Shop, evaluate_config: MakeEvaluate,
     assert ours == (shop.run / "evaluation" / split / "predictions.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_script_from_the_shops_folder(shop: Shop) -> None:
     """No bundle named: the newest one; the report lies beside it."""
     result = run_script("evaluate", [*DEMO, "split=calib", "bootstrap=10"], shop.folder)

@@ -17,7 +17,8 @@ from rakuten.experiment.train import train
 from rakuten.model.bundle import Predictor
 from tests.experiment.conftest import DEMO, FUSION, LOOP, MakeTrain, Told, run_script, start_script
 
-LONG = ["trainer.max_epochs=4", "optim.ema=0.9", "trainer.batch_size=24", "trainer.token_budget=600"]
+# Batches of few products and tokens, so that their number differs from epoch to epoch.
+LONG = ["trainer.max_epochs=3", "optim.ema=0.9", "trainer.batch_size=4", "trainer.token_budget=100"]
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -54,9 +55,9 @@ def test_interrupted_keeps_the_best_and_resumes_to_the_bit(train_config: MakeTra
     calm = Told()
     undisturbed = train(train_config(*LONG, f"outputs_dir={tmp_path / 'calm'}"), calm)
     # Cut by length, epochs differ in their number of batches; all are validated.
-    assert epochs(calm) == [f"epoch   {k}/4" for k in range(1, 5)]
+    assert epochs(calm) == [f"epoch   {k}/3" for k in (1, 2, 3)]
     config = train_config(*LONG, "resume=true")
-    told = Told({"epoch   3/4": ctrl_c})
+    told = Told({"epoch   3/3": ctrl_c})
     with pytest.raises(KeyboardInterrupt):
         train(config, told)
     run = run_of(config)
@@ -68,7 +69,7 @@ def test_interrupted_keeps_the_best_and_resumes_to_the_bit(train_config: MakeTra
     bundle = train(config, told)
     assert bundle == run / "bundle"
     assert f"resuming run {run.name}" in told.text
-    assert epochs(told) == ["epoch   3/4", "epoch   4/4"]
+    assert epochs(told) == ["epoch   3/3"]
     assert same_weights(bundle, undisturbed)
     assert state(run) == "finished"
     assert not (run / "checkpoints/last.ckpt").exists()
@@ -155,31 +156,25 @@ def statuses(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_any_moment_then_resumed(tmp_path: Path, seed: int) -> None:
+def test_killed_at_any_moment_then_resumed(tmp_path: Path) -> None:
     """While it reads the data, before its first checkpoint, after it: kill -9, then the same command again."""
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     calm.mkdir()
     wild.mkdir()
     undisturbed = run_script("train", [*KILLED, "tracking=off"], calm)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    moments = random.Random(seed)
+    moments = random.Random(0)
     reached = {
         "data": lambda: (wild / "data/demo").exists(),
         "run": lambda: any(wild.glob("outputs/*/checkpoints/run.json")),
         "checkpoint": lambda: any(wild.glob("outputs/*/checkpoints/last.ckpt")),
     }
-    ids = set()
     for moment in reached.values():
         process = start_script("train", KILLED, wild)
         wait_for(moment, lambda process=process: process.poll() is not None)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
         process.communicate()
-        ids |= {
-            json.loads(path.read_text())["tracking_id"]
-            for path in wild.glob("outputs/*/checkpoints/run.json")
-        }
     assert "RUNNING" in statuses(wild).values()
     [run] = [path.parent.parent for path in wild.glob("outputs/*/checkpoints/run.json")]
     resumed = run_script("train", KILLED, wild)

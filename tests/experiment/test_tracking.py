@@ -13,7 +13,7 @@ from rakuten.cli import compose
 from rakuten.config import TrackingConfig
 from rakuten.config_io import to_flat_dict, to_plain
 from rakuten.errors import RakutenError
-from rakuten.experiment.tracking import check_store, public, start_run, without_password
+from rakuten.experiment.tracking import check_store, finish_run, public, start_run, without_password
 from tests.experiment.conftest import ENVIRONMENT, ROOT, TRACKED, Shop
 
 
@@ -119,6 +119,11 @@ def test_a_run_that_the_store_does_not_know_is_begun_anew(shop: Shop, tmp_path: 
     started = start_run(config, "name", {}, resume_id="0" * 32)
     assert started.run_id not in (None, "0" * 32)
     started.finish("KILLED")
+    # Killed before it could note its id: found by its folder's name.
+    assert start_run(config, "name", {}).run_id == started.run_id
+    assert finish_run(config, "name", None, "KILLED")
+    assert finish_run(config, "never begun", None, "KILLED")
+    assert not finish_run(config, "recorded elsewhere", "0" * 32, "KILLED")
 
 
 def test_tracking_off_imports_no_mlflow() -> None:

@@ -113,7 +113,8 @@ def _train(text: str, image: str, fusion: str) -> list[float]:
         image_config(image, **LEARNING),
         fusion,
         modality_dropout=0.0,
-        aux_weight=0.3,
+        aux_text=0.3,
+        aux_image=0.3,
         augment=dict.fromkeys(_augmentations(), 0.0),
     )
     assert config.image is not None

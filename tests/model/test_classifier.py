@@ -33,7 +33,8 @@ def test_a_tower_has_its_loss_where_its_modality_is_present() -> None:
         kind="cross_entropy",
         class_weights=None,
         label_smoothing=0,
-        aux_weight=0.5,
+        aux_text=0.5,
+        aux_image=0.5,
     )
     expected = cross_entropy(fused, batch.labels)
     expected += 0.5 * cross_entropy(text[[0, 1, 4]], batch.labels[[0, 1, 4]])
@@ -44,7 +45,13 @@ def test_a_tower_has_its_loss_where_its_modality_is_present() -> None:
 def test_the_loss_of_sure_and_right_answers_vanishes_and_of_equal_ones_is_log_c() -> None:
     batch = batch_of(preprocessor(model_config("ngram", None)), mixed_products(), labels=[0, 1, 2, 3, 4])
     sure, equal = 100 * torch.eye(5), torch.zeros(5, 5)
-    rules = {"kind": "cross_entropy", "class_weights": None, "label_smoothing": 0.0, "aux_weight": 0.0}
+    rules = {
+        "kind": "cross_entropy",
+        "class_weights": None,
+        "label_smoothing": 0.0,
+        "aux_text": 0.0,
+        "aux_image": 0.0,
+    }
     assert classification_loss(Logits(sure, sure, None), batch, **rules).item() == pytest.approx(0, abs=1e-6)
     loss = classification_loss(Logits(equal, equal, None), batch, **rules)
     assert loss.item() == pytest.approx(math.log(5), abs=1e-6)
@@ -90,7 +97,7 @@ def test_either_loss_learns(kind: str) -> None:
     losses = []
     for _ in range(15):
         loss = classification_loss(
-            model(batch), batch, kind=kind, class_weights=None, label_smoothing=0, aux_weight=0.3
+            model(batch), batch, kind=kind, class_weights=None, label_smoothing=0, aux_text=0.3, aux_image=0.3
         )
         optimizer.zero_grad()
         loss.backward()

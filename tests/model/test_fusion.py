@@ -55,14 +55,15 @@ def model(kind: tuple[str | None, str | None, str | None], processor: Preprocess
     return model
 
 
-def loss_of(model: ProductClassifier, batch: Batch, aux_weight: float = 0.3) -> torch.Tensor:
+def loss_of(model: ProductClassifier, batch: Batch, aux: float = 0.3) -> torch.Tensor:
     return classification_loss(
         model(batch),
         batch,
         kind="cross_entropy",
         class_weights=None,
         label_smoothing=0.1,
-        aux_weight=aux_weight,
+        aux_text=aux,
+        aux_image=aux,
     )
 
 
@@ -86,7 +87,7 @@ def test_without_an_auxiliary_loss_only_the_heads_that_no_fusion_reads_are_left_
     config = model_config("ngram", "test_resnet", fusion)
     processor = preprocessor(config)
     model = classifier(config, processor)
-    loss_of(model, batch_of(processor, mixed_products()), aux_weight=0).backward()
+    loss_of(model, batch_of(processor, mixed_products()), aux=0).backward()
     without = {key for key, p in model.named_parameters() if p.grad is None}
     heads = {f"{side}.head.{part}" for side in ("text", "image") for part in ("weight", "bias")}
     assert without == (set() if fusion == "late" else heads)

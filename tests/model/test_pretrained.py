@@ -96,7 +96,13 @@ def train(model: ProductClassifier, processor: Preprocessor, num_steps: int, lr:
     losses = []
     for _ in range(num_steps):
         loss = classification_loss(
-            model(batch), batch, kind="cross_entropy", class_weights=None, label_smoothing=0, aux_weight=0.3
+            model(batch),
+            batch,
+            kind="cross_entropy",
+            class_weights=None,
+            label_smoothing=0,
+            aux_text=0.3,
+            aux_image=0.3,
         )
         optimizer.zero_grad()
         loss.backward()

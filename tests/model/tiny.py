@@ -84,7 +84,7 @@ def model_config(
         "name": "tiny",
         "text": text_config(text) if isinstance(text, str) else text,
         "image": image_config(image) if isinstance(image, str) else image,
-        "fusion": {"kind": fusion, "hidden_dim": 8, "dropout": 0.0} if both else None,
+        "fusion": {"kind": fusion, "hidden_dim": 8, "dropout": 0.0, "image_weight": 1.0} if both else None,
     }
     return TypeAdapter(ModelConfig).validate_python(values | changes)
 
