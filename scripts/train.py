@@ -4,7 +4,6 @@ Examples:
   python scripts/train.py                                          demo catalogue, small model, CPU
   python scripts/train.py data=rakuten data.root=PATH experiment=small_cpu
   python scripts/train.py data=rakuten model=fusion trainer=gpu    CamemBERT and ConvNeXt, pretrained
-  python scripts/train.py model/fusion=gated optim.lr=5e-4 seed=1
   python scripts/train.py resume=true                              go on after a kill
 """
 
