@@ -1,0 +1,69 @@
+"""The README says what is true: its tree is the disk's, its commands run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# What makes a command of the README small: the same verbs and options on a catalogue of a few hundred products.
+SMALL = {
+    "train": [
+        "data.demo.num_products=400",
+        "data.demo.num_unlabelled=20",
+        "trainer.max_epochs=1",
+        "bootstrap=20",
+    ],
+    "evaluate": ["data.demo.num_products=400", "data.demo.num_unlabelled=20", "bootstrap=20"],
+    "predict": ["data.demo.num_products=400", "data.demo.num_unlabelled=20"],
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_tree_names_every_module() -> None:
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rakuten").rglob("*.py")}
+    expected = {name.removeprefix("rakuten/") for name in modules if not name.endswith("__init__.py")}
+    tree = README.split("## Reading the code")[1]
+    folder, named = "", set()
+    for line in tree.splitlines():
+        if match := re.match(r"^rakuten/(\S*)", line):
+            folder = match.group(1)
+        elif match := re.match(r"^    (\S+\.py)", line):
+            named.add(folder + match.group(1))
+    assert named == expected
+
+
+def test_error_example_is_what_comes_out(tmp_path: Path) -> None:
+    command, *shown = blocks("console")[0].strip().splitlines()
+    script, *arguments = shlex.split(command)[2:]
+    done = run([str(ROOT / script), *arguments], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == shown
+
+
+@pytest.mark.slow
+def test_commands_run(tmp_path: Path) -> None:
+    commands = [line for block in blocks("sh") for line in block.strip().splitlines()]
+    assert len(commands) >= 8
+    for command in commands:
+        program, script, *arguments = shlex.split(command)
+        assert program == "python"
+        small = [] if "--help" in arguments else SMALL[Path(script).stem]
+        done = run([str(ROOT / script), *arguments, *small], tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
