@@ -19,6 +19,7 @@ from rakuten.experiment.sides import Rows
 from rakuten.experiment.tracking import TrackedRun
 from rakuten.model.bundle import build_classifier
 from rakuten.model.classifier import ProductClassifier
+from rakuten.model.losses import prior_bias
 from rakuten.model.text import NgramTower
 
 MAX_STEPS_BETWEEN_LOGS = 20
@@ -40,6 +41,7 @@ def fit(
     classifier = build_classifier(config.model, len(config.data.labels), features.preprocessor)
     _fit_statistics(classifier, features, rows.train)
     counts = torch.from_numpy(np.bincount(features.labels[rows.train], minlength=len(config.data.labels)))
+    classifier.start_at_priors(prior_bias(counts, config.optim.loss), prior_bias(counts, "cross_entropy"))
     module = ClassifierModule(classifier, config.model, config.optim, config.trainer, counts, config.seed)
     last = run.checkpoints / f"{LAST}.ckpt"
     data = ProductDataModule(

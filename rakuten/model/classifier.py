@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rakuten.config import ModelConfig
 from rakuten.data.batching import Batch
-from rakuten.model.fusion import build_fusion
+from rakuten.model.fusion import Fusion, LateFusion, build_fusion
 from rakuten.model.tower import Tower
 
 
@@ -47,7 +47,7 @@ class ProductClassifier(nn.Module):
         super().__init__()
         self.text = None if text is None else Branch(text, num_classes)
         self.image = None if image is None else Branch(image, num_classes)
-        self.fusion: nn.Module | None = None
+        self.fusion: Fusion | None = None
         if text is not None and image is not None:
             assert config.fusion is not None
             self.fusion = build_fusion(config.fusion, text.out_dim, image.out_dim, num_classes)
@@ -59,10 +59,26 @@ class ProductClassifier(nn.Module):
         if self.image is not None:
             image, image_logits = self.image((batch.pixels,), batch.has_image)
         if self.fusion is not None:
-            fused = self.fusion(text, image, text_logits, image_logits)
+            fused = self.fusion(text, image, text_logits, image_logits, batch.has_text)
         else:
             fused = text_logits if image_logits is None else image_logits
         return Logits(fused.float(), text_logits, image_logits)
+
+    def start_at_priors(self, fused_bias: Tensor, own_bias: Tensor) -> None:
+        """Set the output biases to what says nothing but how frequent each category is, (C,) each.
+
+        `fused_bias` is for the logits of the training loss, `own_bias` for a tower's own cross-entropy. Under a small
+        learning rate a bias would otherwise arrive after the features have had to stand in for it.
+        """
+        with torch.no_grad():
+            for branch in (self.text, self.image):
+                if branch is not None:
+                    branch.head.bias.copy_(own_bias if self.fusion is not None else fused_bias)
+            if isinstance(self.fusion, LateFusion):
+                assert self.text is not None
+                self.text.head.bias.copy_(fused_bias)
+            elif self.fusion is not None:
+                self.fusion.output.bias.copy_(fused_bias)
 
     @property
     def towers(self) -> dict[str, Tower]:

@@ -47,6 +47,12 @@ def squared_hinge(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
     return (losses * weights).sum() / weights.sum()
 
 
+def prior_bias(counts: Tensor, kind: str) -> Tensor:
+    """(C,) logits that minimise the loss `kind` for a model that knows nothing but the (C,) training counts."""
+    priors = (counts.float() + 1) / (counts.float() + 1).sum()
+    return 2 * priors - 1 if kind == "squared_hinge" else torch.log(priors)
+
+
 def class_weights(counts: Tensor, kind: str) -> Tensor | None:
     """(C,) weights of mean one over products, from (C,) training counts: 1/n, 1/sqrt(n), or None for `none`."""
     if kind == "none":

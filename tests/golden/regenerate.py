@@ -79,7 +79,9 @@ def fusions() -> dict[str, list[list[float]]]:
         fill(fusion)
         own = _wave(4, NUM_CLASSES)
         with torch.no_grad():
-            found[kind] = _kept(fusion(_wave(2, 6), _wave(2, 10), own[:2], own[2:]))
+            found[kind] = _kept(
+                fusion(_wave(2, 6), _wave(2, 10), own[:2], own[2:], torch.tensor([True, False]))
+            )
     return found
 
 
