@@ -180,9 +180,11 @@ def test_fusions_alone_take_the_contract(fusion: str) -> None:
     module = build_fusion(config, 6, 10, NUM_CLASSES).eval()
     text, image = torch.randn(3, 6), torch.randn(3, 10)
     own = torch.randn(2, 3, NUM_CLASSES)
-    whole = module(text, image, own[0], own[1])
+    has_text = torch.tensor([True, False, True])
+    whole = module(text, image, own[0], own[1], has_text)
     assert whole.shape == (3, NUM_CLASSES)
-    torch.testing.assert_close(module(text[1:2], image[1:2], own[0, 1:2], own[1, 1:2]), whole[1:2])
+    alone = module(text[1:2], image[1:2], own[0, 1:2], own[1, 1:2], has_text[1:2])
+    torch.testing.assert_close(alone, whole[1:2])
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
