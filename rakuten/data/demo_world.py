@@ -27,8 +27,10 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 SHAPES = ("disc", "cross")
-COLORS = ("red", "amber", "green", "cyan", "blue", "violet", "pink", "black")
-NUM_SYMBOLS = len(SHAPES) * len(COLORS)  # symbol s has colour s % 8 and shape s // 8
+COLORS = ("red", "amber", "green", "cyan", "blue", "pink", "black")
+NUM_SYMBOLS = len(SHAPES) * len(
+    COLORS
+)  # symbol s has colour s % 7 and shape s // 7: as many as motifs, so each is shared
 OWN_WORD = 0.55  # chance that a content word comes from the text's own topic rather than from the whole shop
 OWN_SYMBOL = 0.9  # the same for a photo's symbols and its motif
 # Own symbols of motif i are i plus these, modulo NUM_SYMBOLS. All differences are distinct (a Golomb ruler),

@@ -54,11 +54,22 @@ def predict_by_modality(
 
 def calibrate(
     predictor: Predictor, features: Features, rows: NDArray[np.int64], batch_size: int = 256
+) -> dict[str, float]:
+    """Temperatures fitted on these rows: as they are, and from their photos alone where the model has both towers."""
+    store = features.store
+    found = {"temperature": _fit(predictor, features, rows, None, batch_size), "num_products": len(rows)}
+    if store.tokens is not None and store.photos is not None:
+        with_photo = rows[store.photos.present[rows]]
+        found["temperature_without_text"] = _fit(predictor, features, with_photo, "text", batch_size)
+    return found
+
+
+def _fit(
+    predictor: Predictor, features: Features, rows: NDArray[np.int64], hide: Modality | None, batch_size: int
 ) -> float:
-    """The temperature fitted on these rows, as they are."""
     logits, labels = [], []
     for batch in make_loader(BatchDataset(features, rows), batch_size=batch_size, token_budget=TOKEN_BUDGET):
-        logits.append(predictor.logits(batch))
+        logits.append(predictor.logits(batch, hide))
         labels.append(batch.labels)
     return fit_temperature(torch.cat(logits), torch.cat(labels)) if logits else 1.0
 

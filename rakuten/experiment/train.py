@@ -43,7 +43,7 @@ from rakuten.experiment.tracking import (
     public,
     start_run,
 )
-from rakuten.model.bundle import Predictor, save_bundle, update_info
+from rakuten.model.bundle import Predictor, save_bundle
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.pretrained import require_weights
 
@@ -208,7 +208,6 @@ def _bundle(
     predictor = Predictor(
         classifier, features.preprocessor, config.data.labels, plain, device_of(config.trainer)
     )
-    temperature = calibrate(predictor, features, rows.calib)
     lineage = tags | {
         "run_id": run.run_id,
         "tracking_id": run.tracking_id,
@@ -223,6 +222,5 @@ def _bundle(
         config.data.labels,
         config.model,
         lineage=lineage,
-        temperature=temperature,
+        calibration=calibrate(predictor, features, rows.calib),
     )
-    update_info(run.bundle, calibration={"temperature": temperature, "num_products": len(rows.calib)})

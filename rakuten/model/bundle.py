@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -60,7 +61,11 @@ class Predictor:
     ):
         self.classifier = classifier.eval().to(device)
         self.preprocessor, self.labels, self.info, self.device = preprocessor, labels, dict(info), device
+        # A photo alone speaks on another scale than a text: each has its own temperature.
         self.temperature = float(info["calibration"]["temperature"])
+        self.temperature_without_text = float(
+            info["calibration"].get("temperature_without_text", self.temperature)
+        )
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> "Predictor":
@@ -135,7 +140,9 @@ class Predictor:
 
     def probabilities(self, batch: Batch, hide: Modality | None = None) -> NDArray[np.float64]:
         """(B, C) calibrated probabilities."""
-        return torch.softmax(self.logits(batch, hide).double() / self.temperature, dim=1).numpy()
+        has_text = batch.has_text[:, None] & (hide != "text")
+        temperature = torch.where(has_text, self.temperature, self.temperature_without_text)
+        return torch.softmax(self.logits(batch, hide).double() / temperature, dim=1).numpy()
 
 
 def build_classifier(
@@ -167,7 +174,7 @@ def save_bundle(
     config: ModelConfig,
     *,
     lineage: Mapping[str, Any],
-    temperature: float = 1.0,
+    calibration: Mapping[str, float] = MappingProxyType({"temperature": 1.0}),
 ) -> None:
     """Write a bundle; what is at `folder` is replaced when the new one is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +191,7 @@ def save_bundle(
         "preprocessing": {"limits": to_plain(preprocessor.limits)},
         "model": to_plain(config),
         "hf_config": text.hf_config if isinstance(text, TransformerTower) else None,
-        "calibration": {"temperature": temperature},
+        "calibration": dict(calibration),
         "metrics": {},
         "lineage": dict(lineage),
         "drift_reference": None,

@@ -22,7 +22,10 @@ WORDS = [word for topic in TOPICS for word in topic]
 
 
 def demo_config(root: Path, **demo: float) -> DataConfig:
-    values = yaml.safe_load((CONF / "rakuten.yaml").read_text(encoding="utf-8"))
+    values = {}
+    for name in ("base", "rakuten"):
+        values |= yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    del values["defaults"]
     settings = yaml.safe_load((CONF / "demo.yaml").read_text(encoding="utf-8"))["demo"]
     values |= {
         "name": "demo",

@@ -107,9 +107,13 @@ def test_the_bundles_temperature_is_that_of_its_calibration_side(shop: Shop, fea
     predictor = Predictor.load(shop.bundle)
     rows = features.rows(CALIB)
     assert predictor.info["calibration"]["num_products"] == len(rows) > 0
-    assert calibrate(predictor, features, rows) == pytest.approx(predictor.temperature, rel=1e-3)
+    calibration = calibrate(predictor, features, rows)
+    assert calibration["temperature"] == pytest.approx(predictor.temperature, rel=1e-3)
+    alone = calibration["temperature_without_text"]
+    assert alone == pytest.approx(predictor.temperature_without_text, rel=1e-3)
+    assert alone != pytest.approx(predictor.temperature, rel=1e-3)
     after = score(predict_rows(predictor, features, rows))["log_loss"]
-    predictor.temperature = 1.0
+    predictor.temperature = predictor.temperature_without_text = 1.0
     before = score(predict_rows(predictor, features, rows))["log_loss"]
     assert after is not None
     assert before is not None

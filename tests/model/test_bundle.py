@@ -52,7 +52,7 @@ def write(folder: Path, config: ModelConfig, **changes: Any) -> Predictor:
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
     save_bundle(folder, model, processor, LABELS, config, lineage={"git_commit": "abc"}, **changes)
     return Predictor(
-        model, processor, LABELS, {"calibration": {"temperature": changes.get("temperature", 1)}}
+        model, processor, LABELS, {"calibration": changes.get("calibration", {"temperature": 1.0})}
     )
 
 
@@ -77,7 +77,7 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: "-".join(part for part in kind if part))
 def test_saved_and_loaded_answers_the_same(tmp_path: Path, kind: tuple[str | None, ...]) -> None:
-    written = write(tmp_path / "b", model_config(*kind), temperature=1.7)  # type: ignore[arg-type]
+    written = write(tmp_path / "b", model_config(*kind), calibration={"temperature": 1.7})  # type: ignore[arg-type]
     loaded = Predictor.load(tmp_path / "b")
     batch = batch_of(written.preprocessor, mixed_products())
     again = batch_of(loaded.preprocessor, mixed_products())
