@@ -25,6 +25,8 @@ class NgramTower(Tower):
         self.dropout = config.dropout
         self.embedding = nn.Embedding(config.num_buckets, config.embedding_dim, padding_idx=0)
         nn.init.normal_(self.embedding.weight, std=config.init_std)
+        # At the table's own learning rate: without a free bias a linear classifier lost 0.8 points of F1.
+        self.bias = nn.Parameter(torch.zeros(config.embedding_dim))
         self.norm = nn.LayerNorm(config.embedding_dim) if config.norm else nn.Identity()
         self.register_buffer("idf", torch.ones(config.num_buckets))
 
@@ -45,11 +47,13 @@ class NgramTower(Tower):
             nn.functional.embedding_bag(
                 tokens, self.embedding.weight, per_sample_weights=weights, mode="sum", padding_idx=0
             )
+            + self.bias
         )
         return TowerOutput(pooled, pooled[:, None], torch.ones_like(pooled[:, :1], dtype=torch.bool))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        return [group for group in (list(self.embedding.parameters()), list(self.norm.parameters())) if group]
+        groups = [[self.embedding.weight, self.bias], list(self.norm.parameters())]
+        return [group for group in groups if group]
 
 
 class TransformerTower(Tower):
