@@ -34,7 +34,7 @@ test: $(READY)  ## the tests; with CI=true the slow ones too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 $(if $(filter true,$(CI)),,-m "not slow and not acceptance") $(if $(filter true,$(CI)),-m "not acceptance",)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(if $(filter true,$(CI)),not acceptance,not slow and not acceptance)"
 
 acceptance: $(READY)  ## every "must show" that a command can show; CATALOGUE=PATH for those on real products
 	$(BIN)/pytest tests/acceptance -m acceptance -s

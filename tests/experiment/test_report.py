@@ -18,7 +18,11 @@ from rakuten.experiment import report
 from rakuten.experiment.metrics import METRICS, Predictions, score
 from rakuten.experiment.report import FILES, write_report
 
-pytestmark = pytest.mark.filterwarnings("error")
+# What another test leaves to the garbage collector is not this module's warning.
+pytestmark = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 LABELS = LabelSet((10, 40, 2905), ("Livres d'occasion", "Jeux vidéo", "Épicerie fine"))
 
