@@ -101,7 +101,7 @@ def mean_f1(
 
 
 def main() -> None:
-    console = Console()
+    console = Console(width=130)
     splits = [run_salt(sys.argv[1:], salt) for salt in SALTS]
     num_products = 1 + max(int(split["row"].max()) for split in splits)
     ones = np.ones(num_products)

@@ -52,7 +52,10 @@ class NgramTower(Tower):
         return TowerOutput(pooled, pooled[:, None], torch.ones_like(pooled[:, :1], dtype=torch.bool))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        groups: list[list[nn.Parameter]] = [[self.embedding.weight, self.bias], list(self.norm.parameters())]
+        groups: list[list[nn.Parameter]] = [
+            [*self.embedding.parameters(), self.bias],
+            list(self.norm.parameters()),
+        ]
         return [group for group in groups if group]
 
 
