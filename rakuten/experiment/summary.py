@@ -16,12 +16,14 @@ ROWS = {"both": "text and photo", "text": "text only", "image": "photo only"}
 def score_table(title: str, scores: SideScores, limits: Mapping[str, float] | None) -> Table:
     """Scores by what the model was shown, beside the best possible accuracy where that is known."""
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold")
-    table.add_column("answers from")
+    if limits:
+        table.caption, table.caption_justify = "limit: the best possible accuracy, by Bayes' rule", "left"
+    table.add_column("answers from", no_wrap=True)
     for name in (
         "weighted F1",
         "macro F1",
         "accuracy",
-        *(["best possible", "reached"] if limits else []),
+        *(["limit", "reached"] if limits else []),
         "ECE",
     ):
         table.add_column(name, justify="right")
