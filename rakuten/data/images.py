@@ -13,11 +13,11 @@ from pathlib import Path
 import xxhash
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rakuten.config import Limits
+from rakuten.data.pixels import FORMATS
+from rakuten.data.progress import progress_bar
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _CHUNK = 64  # images a task: small enough for a smooth bar, large enough that queueing costs nothing
@@ -66,7 +66,7 @@ def check_images(
     chunks = [paths[at : at + _CHUNK] for at in range(0, len(paths), _CHUNK)]
     checks: list[ImageCheck] = []
     with (
-        _progress(console) as progress,
+        progress_bar(console, transient=True) as progress,
         warnings.catch_warnings(),
         ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool,
     ):
@@ -120,15 +120,3 @@ def _content_state(content: bytes, limits: Limits) -> ImageState:
 
 def _looks_like_an_image(content: bytes) -> bool:
     return content.startswith(_MAGIC) or (content.startswith(b"RIFF") and content[8:12] == b"WEBP")
-
-
-def _progress(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=console is None or not console.is_terminal,
-    )

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rakuten.data.preprocess import Example, Preprocessor
+from rakuten.data.progress import progress_bar
 from rakuten.data.text_encoder import Tokens
 from rakuten.errors import DataError
 
@@ -88,7 +88,7 @@ def build_pixel_store(
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     pixels, present, first = _open_partial(partial, len(paths), preprocessor)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _progress(console) as progress:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress_bar(console) as progress:
         task = progress.add_task("photos", total=len(paths), completed=first)
         for start in range(first, len(paths), CHUNK_ROWS):
             rows = range(start, min(start + CHUNK_ROWS, len(paths)))
@@ -162,8 +162,3 @@ def _write_json(path: Path, value: object) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value), encoding="utf-8")
     temporary.replace(path)
-
-
-def _progress(console: Console | None) -> Progress:
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=console is None or not console.is_terminal)

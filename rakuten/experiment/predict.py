@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rakuten.config import PredictConfig
 from rakuten.data.files import atomic_write
 from rakuten.data.preprocess import Product
+from rakuten.data.progress import progress_bar
 from rakuten.data.raw import Reason, Record, find_table, image_path, read_table
 from rakuten.data.validate import is_id
 from rakuten.errors import DataError
@@ -53,7 +53,7 @@ def predict(config: PredictConfig, console: Console) -> Predicted:
     total = sum(1 for _ in read_table(source, columns, config.data.encoding, optional=_OPTIONAL))
     records = read_table(source, columns, config.data.encoding, optional=_OPTIONAL)
     problems: Counter[str] = Counter()
-    with _writing(output) as file, _progress(console) as bar:
+    with _writing(output) as file, progress_bar(console) as bar:
         task = bar.add_task("predicting", total=total)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_header(config))
@@ -161,8 +161,3 @@ def _row(record: Record, answer: Answer, problem: str, config: PredictConfig) ->
     padding = [""] * (2 * (config.top_k - len(answer.top)))
     productid = record.fields.get("productid", "")
     return [index, productid, answer.code, f"{answer.confidence:.6f}", *further, *padding, problem]
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
