@@ -4,7 +4,7 @@ Examples:
   python scripts/train.py                                          demo catalogue, small model, CPU
   python scripts/train.py data=rakuten data.root=PATH experiment=small_cpu
   python scripts/train.py data=rakuten model=fusion trainer=gpu    CamemBERT and ConvNeXt, pretrained
-  python scripts/train.py resume=true                              go on after a kill
+  python scripts/train.py -m sweep=fusion                          a study; again: goes on with it
 """
 
 from rakuten.cli import run
@@ -22,4 +22,4 @@ def main(config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, TrainConfig, "train")
+    run(main, TrainConfig, "train", together="rakuten.experiment.multirun:run_group")

@@ -25,6 +25,7 @@ from rakuten.cli.mistakes import Mistake, did_you_mean, gather, nearest
 from rakuten.cli.overrides import ParsedOverride, parse_override
 from rakuten.cli.schema_keys import key_types
 from rakuten.cli.validation import GROUP_EXPECTED, to_plain_dict, unknown_key, validate
+from rakuten.errors import ConfigError
 
 Config = TypeVar("Config")
 
@@ -50,26 +51,48 @@ def check(
     Raises:
         ConfigError: naming every mistake of the arguments and of the files they choose.
     """
-    return _Check(composer, schema, multirun, mistakes).run(arguments)
+    checked, found = examine(composer, arguments, schema, multirun=multirun)
+    if checked is None or mistakes:
+        raise gather([*mistakes, *found])
+    return checked
+
+
+def examine(
+    composer: Composer, arguments: Sequence[str], schema: type[Config], *, multirun: bool = False
+) -> tuple[Checked[Config] | None, list[Mistake]]:
+    """The command line, or None and every mistake in it."""
+    return _Check(composer, schema, multirun).run(arguments)
+
+
+def no_such_option(group: str, name: str, options: Sequence[str]) -> Mistake:
+    return Mistake(
+        key=group.replace("/", "."),
+        problem=f"group `{group}` has no option `{name}`",
+        expected=f"one of {', '.join(options)}",
+        fix=did_you_mean(nearest(name, options)),
+    )
 
 
 class _Check(Generic[Config]):
-    def __init__(self, composer: Composer, schema: type[Config], multirun: bool, found: Sequence[Mistake]):
+    def __init__(self, composer: Composer, schema: type[Config], multirun: bool):
         self.composer, self.schema, self.multirun = composer, schema, multirun
         self.kinds = key_types(schema)
         self.groups = list(composer.groups())
-        self.mistakes = list(found)
+        self.mistakes: list[Mistake] = []
         self.guessed: list[str] = []  # groups of which a stand-in was taken for an unknown option
 
-    def run(self, arguments: Sequence[str]) -> Checked[Config]:
+    def run(self, arguments: Sequence[str]) -> tuple[Checked[Config] | None, list[Mistake]]:
         items = [item for argument in arguments if (item := self._read(argument))]
         items = [item for item in map(self._checked_group, items) if item]
-        composed, items = self._compose(items)
+        try:
+            composed, items = self._compose(items)
+        except ConfigError:
+            return None, self.mistakes
         items = [item for item in (self._checked_key(item, composed) for item in items) if item]
         config = self._validate_all(composed, items)
         if self.mistakes or config is None:
-            raise gather(self.mistakes)
-        return Checked([item.override.text for item in items], config)
+            return None, self.mistakes
+        return Checked([item.override.text for item in items], config), []
 
     def _read(self, argument: str) -> Item | None:
         parsed = parse_override(argument, self.kinds, multirun=self.multirun)
@@ -110,14 +133,7 @@ class _Check(Generic[Config]):
                 continue
             close = nearest(str(name), options)
             self.guessed.append(group.replace("/", "."))
-            self.mistakes.append(
-                Mistake(
-                    key=group.replace("/", "."),
-                    problem=f"group `{group}` has no option `{name}`",
-                    expected=f"one of {', '.join(options)}",
-                    fix=did_you_mean(close),
-                )
-            )
+            self.mistakes.append(no_such_option(group, str(name), options))
             return chosen.with_value(close[0]) if close else None
         return chosen
 
@@ -135,7 +151,8 @@ class _Check(Generic[Config]):
         try:
             composed = self.composer.compose()
         except COMPOSE_ERRORS as error:
-            raise gather([*self.mistakes, explain(error)]) from error
+            self.mistakes.append(explain(error))
+            raise gather(self.mistakes) from error
         kept: dict[int, Item] = {}
         for item in first:
             for variant in with_and_without_plus(item):

@@ -37,25 +37,25 @@ class Composer:
         if extra_dir is not None:
             query = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{extra_dir}", query)
-        self._loader = ConfigLoaderImpl(search_path)
+        self.loader = ConfigLoaderImpl(search_path)
         self._known_defaults: dict[tuple[str, ...], list[ResultDefault]] = {}
 
     def compose(self, overrides: Iterable[str] = ()) -> DictConfig:
         """The config with Hydra's own part under `hydra`. Raises one of COMPOSE_ERRORS."""
-        return self._loader.load_configuration(
+        return self.loader.load_configuration(
             self.config_name, list(overrides), run_mode=RunMode.RUN, from_shell=False
         )
 
     def groups(self, parent: str = "") -> Iterator[str]:
         """Every group of ours, nested ones as model/text."""
-        for name in self._loader.list_groups(parent):
+        for name in self.loader.list_groups(parent):
             group = f"{parent}/{name}" if parent else name
             if group != "hydra":
                 yield group
                 yield from self.groups(group)
 
     def options(self, group: str) -> list[str]:
-        return self._loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+        return self.loader.get_group_options(group, results_filter=ObjectType.CONFIG)
 
     def find_line(self, key: str, overrides: Sequence[str] = ()) -> str | None:
         """Where a key is set, as file:line, or the file where it should be; None where no file is in charge."""
@@ -75,7 +75,7 @@ class Composer:
     def _defaults(self, overrides: tuple[str, ...]) -> list[ResultDefault]:
         """The files that are composed, in that order; asked for once per key of the help, so kept."""
         if overrides not in self._known_defaults:
-            found = self._loader.compute_defaults_list(self.config_name, list(overrides), RunMode.RUN)
+            found = self.loader.compute_defaults_list(self.config_name, list(overrides), RunMode.RUN)
             self._known_defaults[overrides] = list(found.defaults)
         return self._known_defaults[overrides]
 

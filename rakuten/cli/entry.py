@@ -6,7 +6,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -18,11 +19,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
-from rakuten.cli.check import check
+from rakuten.cli.check import Checked, check
 from rakuten.cli.composer import Composer
 from rakuten.cli.help import print_help
-from rakuten.cli.mistakes import Mistake, did_you_mean, gather, nearest
-from rakuten.cli.validation import to_plain_dict, validate
+from rakuten.cli.mistakes import Mistake, did_you_mean, nearest
+from rakuten.cli.sweep import SWEEPER, long_form, misplaced, sweeper_of
+from rakuten.cli.sweep_check import check_sweep
+from rakuten.cli.validation import freeze
 from rakuten.config import TrainConfig
 from rakuten.errors import ConfigError, RakutenError
 
@@ -38,9 +41,17 @@ _OFF_SWITCHES = {
 
 
 def run(
-    main: Callable[[Any], Any], schema: type[Any], config_name: str, *, config_dir: Path = CONF_DIR
+    main: Callable[[Any], Any],
+    schema: type[Any],
+    config_name: str,
+    *,
+    config_dir: Path = CONF_DIR,
+    together: str | None = None,
 ) -> None:
     """Run `main(config)` with the config that sys.argv and conf/<config_name>.yaml make; the whole of a script.
+
+    `together`, as MODULE:NAME, is a context manager about all runs of a multirun that is no study: it is called with
+    the first one's config and a console, and gives overrides that all of them get.
 
     Ends the process with 2 on a mistake in the configuration, with a RakutenError's own code, with 130 on
     Ctrl-C; any other exception passes with its traceback. Tracebacks of the former with `debug=true`.
@@ -52,7 +63,7 @@ def run(
         each.lower() in ("debug=true", "debug=1") for each in arguments
     )
     try:
-        _run(main, schema, config_name, config_dir, arguments)
+        _run(main, schema, config_name, config_dir, arguments, together)
         sys.stdout.flush()
     except RakutenError as error:
         if debug:
@@ -85,8 +96,14 @@ def compose(
 
 
 def _run(
-    main: Callable[[Any], Any], schema: type[Any], config_name: str, config_dir: Path, arguments: list[str]
+    main: Callable[[Any], Any],
+    schema: type[Any],
+    config_name: str,
+    config_dir: Path,
+    arguments: list[str],
+    together: str | None,
 ) -> None:
+    around: AbstractContextManager[list[str]] = nullcontext([])
     flags, mistakes = _parse_flags(arguments)
     config_dir = Path(flags.config_path).absolute() if flags.config_path else config_dir
     config_name = flags.config_name or config_name
@@ -97,13 +114,34 @@ def _run(
     if not (flags.hydra_help or flags.shell_completion):
         composer = Composer(config_name, config_dir, extra_dir)
         multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
-        checked = check(composer, flags.overrides, schema, multirun=multirun, mistakes=mistakes)
+        line = checked(composer, flags.overrides, schema, multirun, mistakes)
         if flags.help:
-            print_help(main, composer, checked.overrides)
+            print_help(main, composer, line.overrides)
             return
-        flags.overrides = checked.overrides
+        flags.overrides = line.overrides
+        if multirun and together and sweeper_of(composer, flags.overrides) != SWEEPER:
+            module, _, name = together.partition(":")
+            around = getattr(import_module(module), name)(line.config, Console(stderr=True, highlight=False))
     flags.config_path = flags.config_name = None
-    _run_checked(main, schema, flags, config_dir, config_name)
+    with around as overrides:
+        flags.overrides += overrides
+        _run_checked(main, schema, flags, config_dir, config_name)
+
+
+def checked(
+    composer: Composer, overrides: list[str], schema: type[Config], multirun: bool, mistakes: list[Mistake]
+) -> Checked[Config]:
+    """A run's, a plain multirun's or a study's command line, each by its own rules."""
+    long = [long_form(each) for each in overrides]
+    if sweeper_of(composer, long) == SWEEPER:
+        if multirun:
+            return check_sweep(composer, long, schema, mistakes)
+        mistakes = [*mistakes, Mistake(key="", problem="a study is many runs", fix="add -m to the command")]
+    elif "sweep" in composer.groups():
+        wrong = misplaced(overrides, composer.options("sweep"))
+        mistakes = [*mistakes, *wrong]
+        overrides = [each for each in overrides if each not in [mistake.got for mistake in wrong]]
+    return check(composer, overrides, schema, multirun=multirun, mistakes=mistakes)
 
 
 def _run_checked(
@@ -118,7 +156,7 @@ def _run_checked(
     @functools.wraps(main)
     def task(composed: DictConfig) -> Any:
         try:
-            return main(_freeze(composed, schema))
+            return main(freeze(composed, schema))
         except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # a sweeper may know what to do about it
@@ -132,14 +170,6 @@ def _run_checked(
             raise ConfigError(str(error), got=str(error.__cause__) if error.__cause__ else None) from error
     if raised:
         raise raised[0]
-
-
-def _freeze(composed: DictConfig, schema: type[Config]) -> Config:
-    plain, mistakes = to_plain_dict(composed)
-    config, more = validate(plain, schema)
-    if config is None or mistakes:
-        raise gather([*mistakes, *more])
-    return config
 
 
 def _parse_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[Mistake]]:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from rakuten.cli.mistakes import Mistake, did_you_mean, nearest, shown_value
+from rakuten.cli.mistakes import Mistake, did_you_mean, gather, nearest, shown_value
 from rakuten.cli.schema_keys import KeyType, key_types
 
 Config = TypeVar("Config")
@@ -35,6 +35,19 @@ def validate(plain: Mapping[str, Any], schema: type[Config]) -> tuple[Config | N
     except ValidationError as error:
         return None, mistakes + list(_translated(error, prepared, kinds))
     return (None, mistakes) if mistakes else (config, [])
+
+
+def freeze(composed: DictConfig, schema: type[Config]) -> Config:
+    """The config.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    plain, mistakes = to_plain_dict(composed)
+    config, more = validate(plain, schema)
+    if config is None or mistakes:
+        raise gather([*mistakes, *more])
+    return config
 
 
 def _plain(node: Any, key: str, mistakes: list[Mistake]) -> Any:

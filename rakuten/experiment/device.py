@@ -31,3 +31,8 @@ def device_of(trainer: TrainerConfig) -> str:
 def best_device() -> str:
     """A GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def num_gpus(trainer: TrainerConfig) -> int:
+    """GPUs that runs of this kind can be spread over; 0 where they use none."""
+    return torch.cuda.device_count() if trainer.accelerator == "gpu" else 0

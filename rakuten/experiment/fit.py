@@ -1,6 +1,7 @@
 """Lightning's loop around one classifier: from seeded start, or from a checkpoint, to its best weights."""
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,13 @@ _LIGHTNING_INTERRUPTED = 1  # the exit code that it makes of Ctrl-C
 
 
 def fit(
-    config: TrainConfig, features: Features, rows: Rows, run: RunFolder, tracked: TrackedRun, console: Console
+    config: TrainConfig,
+    features: Features,
+    rows: Rows,
+    run: RunFolder,
+    tracked: TrackedRun,
+    console: Console,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> tuple[ProductClassifier, bool]:
     """The classifier with its best weights, and whether Ctrl-C ended training early.
 
@@ -35,7 +42,7 @@ def fit(
 
     Raises:
         KeyboardInterrupt: Ctrl-C before there was anything to keep.
-        RakutenError: the loss diverged, or the tracking store failed.
+        RakutenError: the loss diverged.
     """
     pl.seed_everything(config.seed, verbose=False)
     classifier = build_classifier(config.model, len(config.data.labels), features.preprocessor)
@@ -52,7 +59,9 @@ def fit(
         val=rows.val,
         seed=config.seed,
     )
-    trainer = _build_trainer(config, run, tracked, console, num_batches=len(data.train_dataloader()))
+    trainer = _build_trainer(
+        config, run, tracked, console, callbacks, num_batches=len(data.train_dataloader())
+    )
     interrupted = _run(trainer, module, data, last if last.is_file() else None)
     best = run.checkpoints / f"{BEST}.ckpt"
     if not best.is_file():  # interrupted before trainer.min_epochs
@@ -68,7 +77,13 @@ def fit(
 
 
 def _build_trainer(
-    config: TrainConfig, run: RunFolder, tracked: TrackedRun, console: Console, *, num_batches: int
+    config: TrainConfig,
+    run: RunFolder,
+    tracked: TrackedRun,
+    console: Console,
+    callbacks: Sequence[pl.Callback],
+    *,
+    num_batches: int,
 ) -> pl.Trainer:
     return pl.Trainer(
         accelerator=config.trainer.accelerator,
@@ -79,7 +94,7 @@ def _build_trainer(
         gradient_clip_val=config.optim.grad_clip or None,
         deterministic=config.trainer.deterministic,
         logger=TrackingLogger(tracked),
-        callbacks=build_callbacks(config, run.checkpoints, console),
+        callbacks=[*callbacks, *build_callbacks(config, run.checkpoints, console)],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=console.is_terminal,
         enable_model_summary=False,

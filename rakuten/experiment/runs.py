@@ -7,7 +7,9 @@ and `resume=true` goes on with it.
 import json
 import os
 import secrets
+import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,8 +18,10 @@ from typing import Literal
 
 from rakuten.errors import RakutenError
 
-STATE = "run.json"
-State = Literal["running", "finished", "failed", "killed"]
+STATE, CONFIG = "run.json", "config.yaml"  # in checkpoints/: what became of the run, and what it was told
+GROUP_TAG = "rakuten.group"  # tag of runs that one command started
+_LET_GO_S = 30
+State = Literal["running", "finished", "failed", "killed", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class RunFolder:
     pid: int
     pid_started: float  # of the process, so that a recycled pid is not taken for it
     tracking_id: str | None = None
+    group: str | None = None  # of the runs that were started by one command
+    is_trial: bool = False  # of a study, which alone goes on with it
+    result: dict[str, float] | None = None  # what the run's best model scores, once that is known
+    reason: str | None = None  # why it was pruned or failed
 
     @property
     def run_id(self) -> str:
@@ -56,8 +64,11 @@ class RunFolder:
         temporary.replace(self.checkpoints / STATE)
         return self
 
-    def with_state(self, state: State) -> "RunFolder":
-        return replace(self, state=state).save()
+    def with_state(self, state: State, reason: str | None = None) -> "RunFolder":
+        return replace(self, state=state, reason=reason).save()
+
+    def with_result(self, result: dict[str, float]) -> "RunFolder":
+        return replace(self, result=result).save()
 
     def with_tracking(self, tracking_id: str | None) -> "RunFolder":
         return replace(self, tracking_id=tracking_id).save()
@@ -65,35 +76,72 @@ class RunFolder:
     @property
     def is_abandoned(self) -> bool:
         """Said to run, by a process of this machine that is gone."""
-        return (
-            self.state == "running"
-            and self.host == socket.gethostname()
-            and _process_start(self.pid) != self.pid_started
-        )
+        return self.state == "running" and self.host == socket.gethostname() and not self._is_trained
+
+    @property
+    def is_owned(self) -> bool:
+        """Said to run, by a process of this machine that does."""
+        return self.state == "running" and self.host == socket.gethostname() and self._is_trained
+
+    @property
+    def _is_trained(self) -> bool:
+        return process_start(self.pid) == self.pid_started
 
 
-def create_run(outputs_dir: Path, config_key: str) -> RunFolder:
-    """A new run folder; the random part keeps two runs of one second apart."""
-    run_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    path = outputs_dir / run_id
+def new_run_id() -> str:
+    """A name for a run; the random part keeps two runs of one second apart."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def create_run(outputs_dir: Path, config_key: str, group: str | None = None) -> RunFolder:
+    """A new run folder."""
+    path = outputs_dir / new_run_id()
     path.mkdir(parents=True, exist_ok=False)
-    return claim(RunFolder(path, config_key, "running", "", 0, 0.0))
+    return claim(RunFolder(path, config_key, "running", "", 0, 0.0, group=group))
+
+
+def open_trial(outputs_dir: Path, run_id: str, config_key: str, group: str) -> RunFolder:
+    """The trial's run of this name as this process's own, made where there is none.
+
+    One that is of another config is begun anew. Waits for a process that is being ended to let go of it.
+
+    Raises:
+        RakutenError: another process does not let go.
+    """
+    path = outputs_dir / run_id
+    deadline = time.monotonic() + _LET_GO_S
+    while (run := read_run(path)) is not None and run.is_owned and run.pid != os.getpid():
+        if time.monotonic() > deadline:
+            raise RakutenError(f"run {run_id} is being trained by process {run.pid}", fix="end that process")
+        time.sleep(0.05)
+    if run is not None and run.config_key != config_key:
+        shutil.rmtree(path)
+    if run is None or run.config_key != config_key:
+        run = RunFolder(path, config_key, "running", "", 0, 0.0, group=group, is_trial=True)
+    return claim(run) if run.state in ("running", "killed") else run
 
 
 def claim(run: RunFolder) -> RunFolder:
     """The run as this process's own."""
     pid = os.getpid()
-    started = _process_start(pid) or 0.0
+    started = process_start(pid) or 0.0
     return replace(run, state="running", host=socket.gethostname(), pid=pid, pid_started=started).save()
 
 
 def all_runs(outputs_dir: Path) -> Iterator[RunFolder]:
     """Runs below `outputs_dir`, newest first; folders that are not ours or torn are passed over."""
     for path in sorted(outputs_dir.glob(f"*/checkpoints/{STATE}"), reverse=True):
-        try:
-            yield RunFolder(path=path.parent.parent, **json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            continue
+        if (run := read_run(path.parents[1])) is not None:
+            yield run
+
+
+def read_run(path: Path) -> RunFolder | None:
+    """The run in this folder; None where there is none that can be read."""
+    try:
+        body = json.loads((path / "checkpoints" / STATE).read_text(encoding="utf-8"))
+        return RunFolder(path=path, **body)
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def find_interrupted(outputs_dir: Path, config_key: str) -> RunFolder | None:
@@ -101,7 +149,9 @@ def find_interrupted(outputs_dir: Path, config_key: str) -> RunFolder | None:
     runs = [
         run
         for run in all_runs(outputs_dir)
-        if run.config_key == config_key and (run.state in ("killed", "failed") or run.is_abandoned)
+        if run.config_key == config_key
+        and not run.is_trial
+        and (run.state in ("killed", "failed") or run.is_abandoned)
     ]
     return next((run for run in runs if (run.checkpoints / "last.ckpt").is_file()), next(iter(runs), None))
 
@@ -127,7 +177,7 @@ def newest_bundle(outputs_dir: Path) -> Path:
     )
 
 
-def _process_start(pid: int) -> float | None:
+def process_start(pid: int) -> float | None:
     """Start time of a live process in clock ticks since boot; None where there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

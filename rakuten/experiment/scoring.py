@@ -1,6 +1,8 @@
 """A bundle's scores and reports: those of the run that made it, and of any side of a catalogue later."""
 
 import json
+import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,20 @@ from rich.console import Console
 
 from rakuten.config import DataConfig, EvaluateConfig, ModelConfig, TrainConfig
 from rakuten.config_io import to_plain
+from rakuten.data.datamodule import BatchDataset, make_loader
 from rakuten.data.features import Features, load_features
 from rakuten.data.files import atomic_write
 from rakuten.errors import DataError
 from rakuten.experiment.device import best_device, device_of
-from rakuten.experiment.evaluate import evaluate
+from rakuten.experiment.evaluate import TOKEN_BUDGET, evaluate, predict_rows
+from rakuten.experiment.metrics import score
 from rakuten.experiment.runs import RunFolder, newest_bundle
 from rakuten.experiment.sides import Rows, side_rows
 from rakuten.experiment.summary import SideScores, score_table
 from rakuten.model.bundle import Predictor, update_info
 
 METRICS = "metrics.json"
+LATENCY_PRODUCTS = 50
 
 
 def score_run(
@@ -46,6 +51,35 @@ def score_run(
         path.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     update_info(run.bundle, metrics=scores)
     return scores
+
+
+def measure(
+    config: TrainConfig, features: Features, rows: NDArray[np.int64], run: RunFolder
+) -> dict[str, float]:
+    """The run's bundle on these rows: its scores, and what it costs.
+
+    latency_ms: median time of one product through the model, its text tokenized and its photo decoded already.
+    bundle_mb: size on disk, 10^6 bytes.
+    """
+    predictor = Predictor.load(run.bundle, device_of(config.trainer))
+    scores = score(predict_rows(predictor, features, rows))
+    scored = {name: value for name, value in scores.items() if value is not None}
+    with atomic_write(run.evaluation / METRICS) as path:
+        path.write_text(json.dumps({"val": {"both": scores}}, indent=1) + "\n", encoding="utf-8")
+    update_info(run.bundle, metrics={"val": {"both": scores}})
+    size_bytes = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
+    return scored | {"latency_ms": _latency_ms(predictor, features, rows), "bundle_mb": size_bytes / 1e6}
+
+
+def _latency_ms(predictor: Predictor, features: Features, rows: NDArray[np.int64]) -> float:
+    times_s = []
+    for batch in make_loader(
+        BatchDataset(features, rows[:LATENCY_PRODUCTS]), batch_size=1, token_budget=TOKEN_BUDGET
+    ):
+        started = time.perf_counter()
+        predictor.probabilities(batch)  # an array: a GPU has finished by then
+        times_s.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times_s)
 
 
 def evaluate_bundle(config: EvaluateConfig, console: Console) -> Path:

@@ -1,11 +1,7 @@
 """A config -> a tracked run: data, training, calibration, bundle, evaluation."""
 
 import logging
-import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import xxhash
@@ -14,40 +10,43 @@ from rich.console import Console
 from rakuten.config import TrainConfig
 from rakuten.config_io import to_flat_dict, to_plain, to_yaml
 from rakuten.data.features import Features, load_features, side_counts
+from rakuten.data.files import atomic_write
 from rakuten.data.split import TEST
 from rakuten.errors import RakutenError
 from rakuten.experiment.callbacks import LAST
+from rakuten.experiment.courier import TrackedRun
 from rakuten.experiment.device import device_of, prepare_torch
 from rakuten.experiment.evaluate import calibrate
 from rakuten.experiment.fit import fit
+from rakuten.experiment.ownership import Own, owned, prepare_record, terminable
+from rakuten.experiment.pruning import EpochReporter, Pruned, ReportEpoch
 from rakuten.experiment.runs import (
+    CONFIG,
+    GROUP_TAG,
     RunFolder,
-    State,
-    all_runs,
     claim,
     create_run,
     find_finished,
     find_interrupted,
+    open_trial,
 )
-from rakuten.experiment.scoring import best_possible, score_run
+from rakuten.experiment.scoring import best_possible, measure, score_run
 from rakuten.experiment.sides import Rows, split_rows
 from rakuten.experiment.summary import SideScores, print_summary
 from rakuten.experiment.tracking import (
+    JOURNAL,
     RUN_TAG,
-    Status,
-    TrackedRun,
-    UntrackedRun,
-    check_store,
-    finish_run,
     git_tags,
     public,
     start_run,
 )
+from rakuten.experiment.trial import Job
 from rakuten.model.bundle import Predictor, save_bundle
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.pretrained import require_weights
 
 REPOSITORY = Path(__file__).parents[2]
+PASSIVE = ("resume", "debug", "outputs_dir", "tags", "tracking", "bootstrap")  # keys that change no weight
 
 
 def train(config: TrainConfig, console: Console) -> Path:
@@ -61,19 +60,26 @@ def train(config: TrainConfig, console: Console) -> Path:
     _quiet_libraries()
     prepare_torch(config.trainer)
     require_weights(config.model)
-    check_store(config.tracking)
-    _end_abandoned_runs(config, console)
+    prepare_record(config, console)
     features = load_features(config.data, config.model, console)
     rows = split_rows(features, config.data.split, config.seed)
-    with _terminable(), _owned(_open_run(config, features, console), console) as own:
+    with terminable(), owned(_open_trial(config, features, console)) as own:
         run = own.run
         tags = _tags(config, features, run)
-        own.tracked = tracked = start_run(config.tracking, run.run_id, tags, resume_id=run.tracking_id)
-        own.run = run = run.with_tracking(tracked.run_id)
-        _log_settings(config, features, tracked)
+        _start(own, config, features, tags, run.run_id, console)
+        run, tracked = own.run, own.tracked
         classifier, interrupted = fit(config, features, rows, run, tracked, console)
+        own.run = run = run.with_tracking(tracked.run_id or run.tracking_id)  # MLflow may have come only now
         _bundle(config, features, rows, run, classifier, tags)
         scores = score_run(config, features, rows, run, tags)
+        own.run = run.with_result(
+            {
+                f"{side}/{name}": value
+                for side, by in scores.items()
+                for name, value in by["both"].items()
+                if value is not None
+            }
+        )
         _log_results(tracked, run, scores)
         limits = best_possible(config.data, features, rows.test)
         print_summary(console, config, run, scores[TEST], len(rows.test), limits)
@@ -83,9 +89,66 @@ def train(config: TrainConfig, console: Console) -> Path:
     return run.bundle
 
 
+def train_trial(job: Job, report: ReportEpoch, console: Console) -> dict[str, float]:
+    """Train, calibrate and bundle a study's trial; what its best checkpoint scores on the validation side.
+
+    Goes on where a killed process left the trial's run folder. The test side stays untouched: a study that picked its
+    winner by it could not be judged by it.
+
+    Raises:
+        Pruned: `report` said so.
+        RakutenError: no such device, weights, data, or the loss diverged.
+    """
+    config = job.config
+    _quiet_libraries()
+    prepare_torch(config.trainer)
+    require_weights(config.model)
+    features = load_features(config.data, config.model, console)
+    rows = split_rows(features, config.data.split, config.seed)
+    run = open_trial(config.outputs_dir, job.run_id, _config_key(config, features), job.study)
+    if run.state == "pruned":
+        raise Pruned(run.reason or "", run.result or {})
+    if run.state == "failed":
+        raise RakutenError(run.reason or "failed")
+    if run.state == "finished" and run.result is not None:
+        return run.result
+    with terminable(), owned(run) as own:
+        tags = _tags(config, features, run) | dict(job.tags)
+        _start(own, config, features, tags, f"trial-{job.number:03d}", console)
+        if own.run.result is None:
+            reporter = EpochReporter(report)
+            classifier, _ = fit(config, features, rows, own.run, own.tracked, console, [reporter])
+            _bundle(config, features, rows, own.run, classifier, tags)
+            own.run = own.run.with_result(measure(config, features, rows.val, own.run) | reporter.spent)
+        assert own.run.result is not None
+        own.tracked.log_metrics(own.run.result)
+    (run.checkpoints / f"{LAST}.ckpt").unlink(missing_ok=True)
+    return own.run.result
+
+
 def _tags(config: TrainConfig, features: Features, run: RunFolder) -> dict[str, str]:
     ours = {"data_fingerprint": features.fingerprint, RUN_TAG: run.run_id}
     return git_tags(REPOSITORY) | ours | config.tags
+
+
+def _start(
+    own: Own, config: TrainConfig, features: Features, tags: dict[str, str], name: str, console: Console
+) -> None:
+    """Begin the run's record, or go on with it."""
+    run = own.run
+    own.tracked = start_run(
+        config.tracking,
+        run.run_id,
+        tags,
+        journal=run.checkpoints / JOURNAL,
+        resume_id=run.tracking_id,
+        run_name=name,
+        console=console,
+    )
+    own.run = run.with_tracking(own.tracked.run_id or run.tracking_id)
+    with atomic_write(run.checkpoints / CONFIG) as path:
+        path.write_text(to_yaml(public(config)), encoding="utf-8")
+    _log_settings(config, features, own.tracked)
 
 
 def _log_settings(config: TrainConfig, features: Features, tracked: TrackedRun) -> None:
@@ -117,22 +180,9 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")  # Lightning 2.6 on torch 2.13
 
 
-def _end_abandoned_runs(config: TrainConfig, console: Console) -> None:
-    """Runs whose process vanished (kill -9, power cut) get the status that they could not set themselves."""
-    for run in list(all_runs(config.outputs_dir)):
-        if not run.is_abandoned:
-            continue
-        if not finish_run(config.tracking, run.run_id, run.tracking_id, "KILLED"):
-            continue  # recorded in another store: a start that records there finds it
-        run.with_state("killed")
-        console.print(f"[dim]run {run.run_id} had been killed; resume=true goes on with it[/dim]")
-
-
-def _open_run(config: TrainConfig, features: Features, console: Console) -> RunFolder:
+def _open_trial(config: TrainConfig, features: Features, console: Console) -> RunFolder:
     """A new run, or the newest interrupted one of the same config and data."""
-    passive = ("resume", "debug", "outputs_dir", "tags", "tracking", "bootstrap")
-    settings = {k: v for k, v in to_flat_dict(config).items() if k.split(".")[0] not in passive}
-    key = xxhash.xxh3_128_hexdigest(f"{sorted(settings.items())}{features.fingerprint}".encode())
+    key = _config_key(config, features)
     if config.resume:
         interrupted = find_interrupted(config.outputs_dir, key)
         if interrupted is not None:
@@ -145,55 +195,13 @@ def _open_run(config: TrainConfig, features: Features, console: Console) -> RunF
             else "no interrupted run of this config and data"
         )
         console.print(f"resume=true: {reason}, starting a new one")
-    return create_run(config.outputs_dir, key)
+    return create_run(config.outputs_dir, key, config.tags.get(GROUP_TAG))
 
 
-@dataclass
-class _Own:
-    """The run that this process answers for, and its record once there is one."""
-
-    run: RunFolder
-    tracked: TrackedRun = field(default_factory=UntrackedRun)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the process the way Ctrl-C does, through whatever has to be put right."""
-
-    def terminate(signum: int, frame: object) -> None:
-        raise SystemExit(128 + signum)
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def _owned(run: RunFolder, console: Console) -> Iterator[_Own]:
-    """The run ends FINISHED, FAILED or KILLED, whatever happens inside."""
-    own = _Own(run)
-    try:
-        yield own
-    except (KeyboardInterrupt, SystemExit):
-        _end_badly(own, "killed", "KILLED", console)
-        raise
-    except BaseException:
-        _end_badly(own, "failed", "FAILED", console)
-        raise
-    else:
-        own.run.with_state("finished")
-        own.tracked.finish("FINISHED")
-
-
-def _end_badly(own: _Own, state: State, status: Status, console: Console) -> None:
-    """A store that fails as well must not hide why the run ended."""
-    own.run.with_state(state)
-    try:
-        own.tracked.finish(status)
-    except RakutenError as error:
-        console.print(f"[yellow]the run's status was not recorded: {error.problem}[/yellow]")
+def _config_key(config: TrainConfig, features: Features) -> str:
+    """Equal for runs that would train the same."""
+    settings = {k: v for k, v in to_flat_dict(config).items() if k.split(".")[0] not in PASSIVE}
+    return xxhash.xxh3_128_hexdigest(f"{sorted(settings.items())}{features.fingerprint}".encode())
 
 
 def _bundle(

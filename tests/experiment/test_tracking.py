@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 from rakuten.cli import compose
 from rakuten.config import TrackingConfig
@@ -19,8 +20,6 @@ from tests.experiment.conftest import ENVIRONMENT, ROOT, TRACKED, Shop
 
 @pytest.fixture(scope="module")
 def client(shop: Shop) -> Any:
-    from mlflow.tracking import MlflowClient
-
     return MlflowClient(f"sqlite:///{shop.folder / 'outputs/mlflow.db'}")
 
 
@@ -116,22 +115,46 @@ def test_passwords_are_starred_out_of_what_is_stored() -> None:
 def test_a_run_that_the_store_does_not_know_is_begun_anew(shop: Shop, tmp_path: Path) -> None:
     uri = f"sqlite:///{shop.folder / 'outputs/mlflow.db'}"
     config = TrackingConfig(kind="mlflow", uri=uri, artifact_root=str(tmp_path), experiment="elsewhere")
-    started = start_run(config, "name", {}, resume_id="0" * 32)
+    journal = tmp_path / "tracking.jsonl"
+    started = start_run(config, "name", {}, journal, resume_id="0" * 32)
     assert started.run_id not in (None, "0" * 32)
     started.finish("KILLED")
+    assert not journal.exists()
     # Killed before it could note its id: found by its folder's name.
-    assert start_run(config, "name", {}).run_id == started.run_id
+    assert start_run(config, "name", {}, journal).run_id == started.run_id
     assert finish_run(config, "name", None, "KILLED")
     assert finish_run(config, "never begun", None, "KILLED")
     assert not finish_run(config, "recorded elsewhere", "0" * 32, "KILLED")
 
 
+def test_a_store_that_refuses_a_run_keeps_nothing_for_later(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    client = MlflowClient(uri)
+    client.delete_experiment(client.create_experiment("gone"))
+    config = TrackingConfig(kind="mlflow", uri=uri, artifact_root=None, experiment="gone")
+    with pytest.raises(RakutenError, match="cannot be used") as raised:
+        start_run(config, "name", {}, tmp_path / "run/tracking.jsonl")
+    assert "active" in str(raised.value)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_run_may_have_another_name_than_its_folder(tmp_path: Path) -> None:
+    config = tracking(f"sqlite:///{tmp_path / 'runs.db'}")
+    run = start_run(config, "folder", {"a": "b"}, tmp_path / "tracking.jsonl", run_name="shown")
+    run.set_tags({"c": "d"})
+    run.finish("FINISHED")
+    found = MlflowClient(config.uri).get_run(run.run_id)
+    assert found.info.run_name == "shown"
+    assert {"rakuten.run": "folder", "a": "b", "c": "d"}.items() <= found.data.tags.items()
+
+
 def test_tracking_off_imports_no_mlflow() -> None:
     program = (
         "import sys; from rakuten.cli import compose;"
-        "from rakuten.experiment.tracking import *;"
+        "from pathlib import Path; from rakuten.experiment.tracking import check_store, start_run;"
         "config = compose('train', ['tracking=off']).tracking;"
-        "check_store(config); run = start_run(config, 'x', {}); run.log_metrics({'a': 1.0}); run.finish('FINISHED');"
+        "check_store(config); run = start_run(config, 'x', {}, Path('x/y'));"
+        "run.log_metrics({'a': 1.0}); run.set_tags({'b': 'c'}); run.finish('FINISHED');"
         "print('mlflow' in sys.modules)"
     )
     result = subprocess.run(

@@ -1,0 +1,100 @@
+"""Who answers for a run: its folder and its record end as the run does, whatever happens on the way."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from rakuten.config import TrainConfig
+from rakuten.errors import RakutenError
+from rakuten.experiment.courier import TrackedRun, UntrackedRun
+from rakuten.experiment.journal import Status
+from rakuten.experiment.pruning import Pruned
+from rakuten.experiment.runs import RunFolder, State, all_runs
+from rakuten.experiment.tracking import check_store, deliver_pending, finish_run
+
+STATE_TAG, REASON_TAG = "rakuten.state", "rakuten.reason"  # tags of an ended run
+
+
+@dataclass
+class Own:
+    """The run that this process answers for, and its record once there is one."""
+
+    run: RunFolder
+    tracked: TrackedRun = field(default_factory=UntrackedRun)
+
+    def end(self, state: State, status: Status, reason: str | None = None) -> None:
+        self.tracked.set_tags({STATE_TAG: state} | ({REASON_TAG: reason} if reason else {}))
+        self.run = self.run.with_state(state, reason)
+        # Last, since it may wait for the store: whoever delivers a journal without this line finds it in the folder.
+        self.tracked.finish(status)
+
+
+@contextmanager
+def owned(run: RunFolder) -> Iterator[Own]:
+    """The run ends finished, pruned, failed or killed, whatever happens inside.
+
+    MLflow knows no pruned runs: they are KILLED there, and a tag says the rest.
+    """
+    own = Own(run)
+    try:
+        yield own
+    except (KeyboardInterrupt, SystemExit):
+        own.end("killed", "KILLED")
+        raise
+    except Pruned as pruned:
+        own.run = own.run.with_result(pruned.spent)
+        own.tracked.log_metrics(pruned.spent)
+        own.end("pruned", "KILLED", str(pruned))
+        raise
+    except BaseException as error:
+        own.end("failed", "FAILED", reason_of(error))
+        raise
+    else:
+        own.end("finished", "FINISHED")
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception in one line."""
+    if isinstance(error, RakutenError):
+        return error.problem
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends the process the way Ctrl-C does, through whatever has to be put right."""
+
+    def terminate(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def prepare_record(config: TrainConfig, console: Console) -> None:
+    """Make sure that a run can be recorded, and that those before it are.
+
+    Raises:
+        RakutenError: the tracking store cannot be reached or opened; within seconds.
+    """
+    check_store(config.tracking)
+    _end_abandoned_runs(config, console)
+    deliver_pending(config.tracking, config.outputs_dir, console)  # now it is known which of them are over
+
+
+def _end_abandoned_runs(config: TrainConfig, console: Console) -> None:
+    """Runs whose process vanished (kill -9, power cut) get the status that they could not set themselves."""
+    for run in list(all_runs(config.outputs_dir)):
+        if not run.is_abandoned:
+            continue
+        if not finish_run(config.tracking, run.run_id, run.tracking_id, "KILLED"):
+            continue  # recorded in another store: a start that records there finds it
+        run.with_state("killed")
+        if not run.is_trial:  # those go on with their study
+            console.print(f"[dim]run {run.run_id} had been killed; resume=true goes on with it[/dim]")
