@@ -5,12 +5,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
+
+from rakuten.config import TrackingConfig
 
 
 def free_port() -> int:
@@ -28,6 +33,47 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is missing: apt-get install postgresql")
     return found
+
+
+class MlflowServer:
+    """`mlflow server` on a port of its own, to be killed and started again."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.uri = f"http://127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def config(self) -> TrackingConfig:
+        return TrackingConfig(kind="mlflow", uri=self.uri, artifact_root=None, experiment="rakuten")
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+                *("--port", self.uri.rpartition(":")[2]),
+                *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"),
+                *("--artifacts-destination", str(self.folder / "artifacts")),
+            ],
+            cwd=self.folder,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # its workers are killed with it
+        )
+        while True:
+            assert self._process.poll() is None, "the server ended"
+            try:
+                urlopen(f"{self.uri}/health", timeout=5).close()
+                return
+            except (URLError, OSError):
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
 
 
 class Postgres:

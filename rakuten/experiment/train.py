@@ -112,16 +112,22 @@ def train_trial(job: Job, report: ReportEpoch, console: Console) -> dict[str, fl
         raise RakutenError(run.reason or "failed")
     if run.state == "finished" and run.result is not None:
         return run.result
-    with terminable(), owned(run) as own:
-        tags = _tags(config, features, run) | dict(job.tags)
-        _start(own, config, features, tags, f"trial-{job.number:03d}", console)
-        if own.run.result is None:
-            reporter = EpochReporter(report)
-            classifier, _ = fit(config, features, rows, own.run, own.tracked, console, [reporter])
-            _bundle(config, features, rows, own.run, classifier, tags)
-            own.run = own.run.with_result(measure(config, features, rows.val, own.run) | reporter.spent)
-        assert own.run.result is not None
-        own.tracked.log_metrics(own.run.result)
+    try:
+        with terminable(), owned(run) as own:
+            tags = _tags(config, features, run) | dict(job.tags)
+            _start(own, config, features, tags, f"trial-{job.number:03d}", console)
+            if own.run.result is None:
+                reporter = EpochReporter(report)
+                classifier, _ = fit(config, features, rows, own.run, own.tracked, console, [reporter])
+                _bundle(config, features, rows, own.run, classifier, tags)
+                scores = measure(config, features, rows.val, own.run)
+                own.run = own.run.with_result(scores | reporter.spent)
+            assert own.run.result is not None
+            own.tracked.log_metrics(own.run.result)
+    except Pruned:
+        for path in run.checkpoints.glob("*.ckpt"):  # nobody will go on from there
+            path.unlink()
+        raise
     (run.checkpoints / f"{LAST}.ckpt").unlink(missing_ok=True)
     return own.run.result
 

@@ -3,13 +3,15 @@
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
+import pytest
 from optuna.trial import FrozenTrial
 
-from tests.experiment.conftest import DEMO, TEXT, start_script
+from tests.experiment.conftest import DEMO, TEXT, Shop, start_script
 
 # A text tower alone, trained for three epochs in about a second.
 SPACE = [
@@ -59,6 +61,23 @@ def children_of(pid: int) -> list[int]:
         for child in children:
             found += [child, *children_of(child)]
     return found
+
+
+def machine(folder: Path, shop: Shop) -> Path:
+    """A working directory of its own, over the one catalogue."""
+    folder.mkdir()
+    (folder / "data").symlink_to(shop.folder / "data")
+    return folder
+
+
+def wait_for(condition: Callable[[], bool], what: str, workers: "Sequence[subprocess.Popen[str]]") -> None:
+    for _ in range(1800):
+        if condition():
+            return
+        over = [worker for worker in workers if worker.poll() is not None]
+        assert not over, over[0].communicate()[1][-3000:]
+        time.sleep(0.1)
+    pytest.fail(f"in vain waited for {what}")
 
 
 def end(process: "subprocess.Popen[str]") -> None:

@@ -1,18 +1,13 @@
 """MLflow goes away: the run does not notice, and MLflow knows all of it in the end. Real servers, really killed."""
 
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -23,57 +18,15 @@ from rakuten.experiment.journal import Journal
 from rakuten.experiment.tracking import deliver_pending, start_run
 from rakuten.experiment.train import train
 from tests.experiment.conftest import ENVIRONMENT, ROOT, MakeTrain, Told
+from tests.services import MlflowServer
 
 NAME = "20260101-000000-abcdef"  # of the run's folder
 
 
-class Server:
-    """`mlflow server` on a port of its own, to be killed and started again."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.uri = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def config(self) -> TrackingConfig:
-        return TrackingConfig(kind="mlflow", uri=self.uri, artifact_root=None, experiment="rakuten")
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--port", self.uri.rpartition(":")[2]),
-                *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"),
-                *("--artifacts-destination", str(self.folder / "artifacts")),
-            ],
-            cwd=self.folder,
-            env=ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # its workers are killed with it
-        )
-        while True:
-            assert self._process.poll() is None, "the server ended"
-            try:
-                urlopen(f"{self.uri}/health", timeout=5).close()
-                return
-            except (URLError, OSError):
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
     (tmp_path / "server").mkdir()
-    server = Server(tmp_path / "server")
+    server = MlflowServer(tmp_path / "server")
     server.start()
     yield server
     server.kill()
@@ -157,7 +110,7 @@ def make_folder(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_all_arrives_once_when_the_server_is_back(
-    server: Server, outputs: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, outputs: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "FLUSH_S", 1)
     run = start_run(server.config, NAME, {"a": "b"}, journal_of(outputs), console=told)
@@ -188,7 +141,7 @@ def test_all_arrives_once_when_the_server_is_back(
 
 
 @pytest.mark.slow
-def test_a_run_that_begins_and_ends_around_an_outage(server: Server, outputs: Path, told: Told) -> None:
+def test_a_run_that_begins_and_ends_around_an_outage(server: MlflowServer, outputs: Path, told: Told) -> None:
     server.kill()
     run = start_run(server.config, NAME, {}, journal_of(outputs), console=told)
     assert run.run_id is None
@@ -375,7 +328,7 @@ def test_a_live_run_and_another_store_are_left_alone(
 
 @pytest.mark.slow
 def test_training_does_not_notice_that_the_server_dies(
-    server: Server, train_config: MakeTrain, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, train_config: MakeTrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "FLUSH_S", 1)
     config = train_config("tracking=server", f"tracking.uri={server.uri}", "trainer.num_workers=1")

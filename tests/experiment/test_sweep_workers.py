@@ -1,9 +1,7 @@
 """Many workers, one study, one real PostgreSQL; and what happens while it is away."""
 
 import re
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -11,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.experiment.conftest import Shop
-from tests.experiment.sweeps import end, start_sweep, trials_of
+from tests.experiment.sweeps import end, machine, start_sweep, trials_of, wait_for
 from tests.services import Postgres, postgres
 
 
@@ -19,23 +17,6 @@ from tests.services import Postgres, postgres
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     with postgres(tmp_path_factory.mktemp("server")) as running:
         yield running
-
-
-def machine(folder: Path, shop: Shop) -> Path:
-    """A working directory of its own, over the one catalogue."""
-    folder.mkdir()
-    (folder / "data").symlink_to(shop.folder / "data")
-    return folder
-
-
-def wait_for(condition: Callable[[], bool], what: str, workers: "Sequence[subprocess.Popen[str]]") -> None:
-    for _ in range(1200):
-        if condition():
-            return
-        over = [worker for worker in workers if worker.poll() is not None]
-        assert not over, over[0].communicate()[1][-3000:]
-        time.sleep(0.1)
-    pytest.fail(f"in vain waited for {what}")
 
 
 def ended(errors: str) -> list[int]:
