@@ -1,5 +1,5 @@
 """Where Hydra looks for sweepers. The shell only: the command line's part is `rakuten.cli.sweep`, the study's
-`rakuten.experiment.sweeper`. No `from __future__ import annotations` here, and no __init__.py beside it."""
+`rakuten.experiment.sweep.sweeper`. No `from __future__ import annotations` here, and no __init__.py beside it."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ class OptunaSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         sweep, compose = plan(self.hydra_context.config_loader, self.config, arguments, TrainConfig)
-        from rakuten.experiment.trial_process import TrialProcesses
+        from rakuten.experiment.sweep.process import TrialProcesses
 
         processes = TrialProcesses(tracked=self.config.tracking.kind != "off")
-        from rakuten.experiment.sweeper import (
+        from rakuten.experiment.sweep.sweeper import (
             run_study,
         )  # seconds, while the processes' server imports the same
 

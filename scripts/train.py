@@ -22,4 +22,4 @@ def main(config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, TrainConfig, "train", together="rakuten.experiment.multirun:run_group")
+    run(main, TrainConfig, "train", together="rakuten.experiment.sweep.multirun:run_group")

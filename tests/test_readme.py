@@ -29,6 +29,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
+# Of a study, two trials; the last value of a setting counts.
+SMALL_STUDY = [*SMALL["train"], "n_trials=2", "tracking=off"]
+
+
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -65,5 +69,7 @@ def test_commands_run(tmp_path: Path) -> None:
         program, script, *arguments = shlex.split(command)
         assert program == "python"
         small = [] if "--help" in arguments else SMALL[Path(script).stem]
+        if "-m" in arguments and any("sweep" in argument for argument in arguments):
+            small = SMALL_STUDY
         done = run([str(ROOT / script), *arguments, *small], tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"

@@ -1,4 +1,4 @@
-"""A command line with a search space: what is fixed, what is swept, and whether every trial of it can be composed."""
+"""A command line with a search space: what is fixed, what is swept, and which settings the study has."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

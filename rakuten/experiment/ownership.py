@@ -26,7 +26,9 @@ class Own:
     tracked: TrackedRun = field(default_factory=UntrackedRun)
 
     def end(self, state: State, status: Status, reason: str | None = None) -> None:
-        self.tracked.set_tags({STATE_TAG: state} | ({REASON_TAG: reason} if reason else {}))
+        # MLflow's page of a run shows the note.
+        told = {REASON_TAG: reason, "mlflow.note.content": reason} if reason else {}
+        self.tracked.set_tags({STATE_TAG: state} | told)
         self.run = self.run.with_state(state, reason)
         # Last, since it may wait for the store: whoever delivers a journal without this line finds it in the folder.
         self.tracked.finish(status)

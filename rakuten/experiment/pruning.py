@@ -1,7 +1,8 @@
-"""Each epoch's score on its way to whoever sweeps, and the end of a trial that is not worth its time."""
+"""A run that is a study's trial: each epoch's score on its way to whoever sweeps, and an end before the last."""
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -10,6 +11,16 @@ from rakuten.experiment.module import VAL_F1
 
 # epoch (from 1), validation score, {train_s, epochs} so far -> whether to prune
 ReportEpoch = Callable[[int, float, Mapping[str, float]], bool]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Whose trial a run is."""
+
+    run_id: str  # the name of the run's folder
+    study: str
+    number: int
+    tags: Mapping[str, str]
 
 
 class Pruned(Exception):  # noqa: N818 - no error

@@ -19,7 +19,7 @@ from rakuten.experiment.device import device_of, prepare_torch
 from rakuten.experiment.evaluate import calibrate
 from rakuten.experiment.fit import fit
 from rakuten.experiment.ownership import Own, owned, prepare_record, terminable
-from rakuten.experiment.pruning import EpochReporter, Pruned, ReportEpoch
+from rakuten.experiment.pruning import EpochReporter, Pruned, ReportEpoch, Trial
 from rakuten.experiment.runs import (
     CONFIG,
     GROUP_TAG,
@@ -40,7 +40,6 @@ from rakuten.experiment.tracking import (
     public,
     start_run,
 )
-from rakuten.experiment.trial import Job
 from rakuten.model.bundle import Predictor, save_bundle
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.pretrained import require_weights
@@ -89,7 +88,7 @@ def train(config: TrainConfig, console: Console) -> Path:
     return run.bundle
 
 
-def train_trial(job: Job, report: ReportEpoch, console: Console) -> dict[str, float]:
+def train_trial(config: TrainConfig, trial: Trial, report: ReportEpoch, console: Console) -> dict[str, float]:
     """Train, calibrate and bundle a study's trial; what its best checkpoint scores on the validation side.
 
     Goes on where a killed process left the trial's run folder. The test side stays untouched: a study that picked its
@@ -99,13 +98,12 @@ def train_trial(job: Job, report: ReportEpoch, console: Console) -> dict[str, fl
         Pruned: `report` said so.
         RakutenError: no such device, weights, data, or the loss diverged.
     """
-    config = job.config
     _quiet_libraries()
     prepare_torch(config.trainer)
     require_weights(config.model)
     features = load_features(config.data, config.model, console)
     rows = split_rows(features, config.data.split, config.seed)
-    run = open_trial(config.outputs_dir, job.run_id, _config_key(config, features), job.study)
+    run = open_trial(config.outputs_dir, trial.run_id, _config_key(config, features), trial.study)
     if run.state == "pruned":
         raise Pruned(run.reason or "", run.result or {})
     if run.state == "failed":
@@ -114,8 +112,8 @@ def train_trial(job: Job, report: ReportEpoch, console: Console) -> dict[str, fl
         return run.result
     try:
         with terminable(), owned(run) as own:
-            tags = _tags(config, features, run) | dict(job.tags)
-            _start(own, config, features, tags, f"trial-{job.number:03d}", console)
+            tags = _tags(config, features, run) | dict(trial.tags)
+            _start(own, config, features, tags, f"trial-{trial.number:03d}", console)
             if own.run.result is None:
                 reporter = EpochReporter(report)
                 classifier, _ = fit(config, features, rows, own.run, own.tracked, console, [reporter])

@@ -16,8 +16,8 @@ from rakuten.cli.sweep import Sweep, plan
 from rakuten.config import TrainConfig
 from rakuten.config.space import Value
 from rakuten.errors import RakutenError
-from rakuten.experiment.samplers import grid, num_trials
-from rakuten.experiment.study import Claim, Ending, Study, open_study
+from rakuten.experiment.sweep.samplers import grid, num_trials
+from rakuten.experiment.sweep.study import Claim, Ending, Study, open_study
 
 COMPOSER = Composer("train", CONF_DIR)
 DEFINITION: dict[str, Any] = {"space": {}, "objective": {}, "settings": {}}
@@ -207,7 +207,7 @@ def test_a_lease_of_another_machine_goes_stale_by_the_watchers_clock(
     far, near = opened(sweep), opened(sweep)
     far._me = {"host": "elsewhere", "pid": 1, "started": 5.0}
     now = 1000.0
-    monkeypatch.setattr("rakuten.experiment.study.time.monotonic", lambda: now)
+    monkeypatch.setattr("rakuten.experiment.sweep.study.time.monotonic", lambda: now)
     claim = far.claim(1)
     assert isinstance(claim, Claim)
     assert near.claim(1) == "wait"

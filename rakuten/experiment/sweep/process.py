@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from rakuten.experiment.sweep.trial import Job, Outcome, Report, run_trial
 from rakuten.experiment.tracking import PRELOAD
-from rakuten.experiment.trial import Job, Outcome, Report, run_trial
 
 
 class TrialProcess:
@@ -70,7 +70,7 @@ class TrialProcesses:
 
     def start(self, job: Job) -> TrialProcess:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=run_trial, args=(job, there), name=f"trial-{job.number}")
+        process = self._context.Process(target=run_trial, args=(job, there), name=f"trial-{job.trial.number}")
         with _deaf_to_ctrl_c():
             process.start()
         there.close()

@@ -22,9 +22,9 @@ from rakuten.errors import RakutenError
 from rakuten.experiment.journal import Status
 from rakuten.experiment.ownership import REASON_TAG, STATE_TAG
 from rakuten.experiment.runs import read_run
-from rakuten.experiment.study import LEASE, RUN, Claim, Study, exclusive
-from rakuten.experiment.study_page import study_page
-from rakuten.experiment.sweep_display import rank, reasons, spent_s, trial_table
+from rakuten.experiment.sweep.display import rank, reasons, spent_s, trial_table
+from rakuten.experiment.sweep.page import study_page
+from rakuten.experiment.sweep.study import LEASE, RUN, Claim, Study, exclusive
 from rakuten.experiment.tracking import JOURNAL, PARENT_TAG, deliver_pending, start_run, without_password
 
 DELIVER_EVERY_S = 20

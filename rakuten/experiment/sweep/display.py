@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rakuten.config.space import as_text
 from rakuten.config.sweep import SweepConfig
-from rakuten.experiment.study import REASON, RESULT, Claim, Ending
+from rakuten.experiment.sweep.study import REASON, RESULT, Claim, Ending
 
 TOP = 10  # trials of the closing table
 _STYLES = {"complete": "green", "pruned": "dim", "failed": "red"}

@@ -21,13 +21,14 @@ from rakuten.data.features import load_features
 from rakuten.errors import RakutenError
 from rakuten.experiment.device import num_gpus, prepare_torch
 from rakuten.experiment.ownership import prepare_record, terminable
-from rakuten.experiment.samplers import num_trials
-from rakuten.experiment.study import Claim, Ending, StorageAway, Study, open_study
-from rakuten.experiment.study_definition import define, study_name
-from rakuten.experiment.study_record import StudyRecord
-from rakuten.experiment.sweep_display import SweepDisplay
-from rakuten.experiment.trial import Job, Outcome, Report, halved
-from rakuten.experiment.trial_process import TrialProcess, TrialProcesses
+from rakuten.experiment.pruning import Trial
+from rakuten.experiment.sweep.definition import define, study_name
+from rakuten.experiment.sweep.display import SweepDisplay
+from rakuten.experiment.sweep.process import TrialProcess, TrialProcesses
+from rakuten.experiment.sweep.record import StudyRecord
+from rakuten.experiment.sweep.samplers import num_trials
+from rakuten.experiment.sweep.study import Claim, Ending, StorageAway, Study, open_study
+from rakuten.experiment.sweep.trial import Job, Outcome, Report, halved
 from rakuten.model.pretrained import require_weights
 
 MAX_DEATHS = 5  # of a trial's process in a row, without an epoch between them
@@ -147,10 +148,7 @@ class _Sweeper:
     def _start(self, claim: Claim, config: TrainConfig, slot: int) -> TrialProcess:
         job = Job(
             config=config,
-            run_id=claim.run_id,
-            study=self._study.name,
-            number=claim.number,
-            tags=self._record.tags_of(claim),
+            trial=Trial(claim.run_id, self._study.name, claim.number, self._record.tags_of(claim)),
             log=self._record.folder / f"trial-{claim.number:03d}.log",
             gpu=slot % self._gpus if self._gpus > 1 else None,
         )

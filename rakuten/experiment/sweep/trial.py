@@ -14,9 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rakuten.config import TrainConfig
+
+if TYPE_CHECKING:  # whoever starts trials needs none of what they import
+    from rakuten.experiment.pruning import Trial
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,7 @@ class Job:
     """What a trial's process needs to know."""
 
     config: TrainConfig
-    run_id: str
-    study: str
-    number: int
-    tags: Mapping[str, str]
+    trial: "Trial"
     log: Path  # what the process prints
     gpu: int | None  # the one it is to use
 
@@ -82,7 +82,9 @@ def _outcome(job: Job, pipe: Connection) -> Outcome:
         return prune
 
     try:
-        return Outcome("complete", train_trial(job, report, Console(stderr=True, highlight=False)))
+        return Outcome(
+            "complete", train_trial(job.config, job.trial, report, Console(stderr=True, highlight=False))
+        )
     except Pruned as pruned:
         return Outcome("pruned", pruned.spent, str(pruned))
     except RakutenError as error:

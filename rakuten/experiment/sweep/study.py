@@ -31,7 +31,7 @@ from rakuten.config.space import Space, Value
 from rakuten.config.sweep import SweepConfig
 from rakuten.errors import RakutenError
 from rakuten.experiment.runs import new_run_id, process_start
-from rakuten.experiment.samplers import build_pruner, build_sampler, draw
+from rakuten.experiment.sweep.samplers import build_pruner, build_sampler, draw
 from rakuten.experiment.tracking import without_password
 
 LEASE, RUN, RESULT, REASON = "lease", "run", "result", "reason"  # a trial's attributes
