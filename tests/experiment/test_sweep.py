@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shlex
 import shutil
 import signal
 import time
@@ -106,11 +107,10 @@ def test_what_people_are_told(swept: tuple[Path, str, str]) -> None:
     assert not re.search(r"Traceback|Warning|INFO", said)
 
 
+@pytest.mark.slow
 def test_the_retrain_command_trains_the_winner(swept: tuple[Path, str, str]) -> None:
     folder, output, said = swept
     [line] = re.findall(r"^retrain  python scripts/train.py (.*)$", said, re.MULTILINE)
-    import shlex
-
     again = run_script("train", [*shlex.split(line), "tracking=off"], folder)
     assert again.returncode == 0, again.stderr
     one, other = Predictor.load(folder / output.strip()), Predictor.load(folder / again.stdout.strip())
@@ -118,6 +118,7 @@ def test_the_retrain_command_trains_the_winner(swept: tuple[Path, str, str]) -> 
     assert other.info["metrics"]["val"]["both"]["weighted_f1"] == pytest.approx(score)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_more_trials_go_on(
     swept: tuple[Path, str, str], tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_the_same_command_again_trains_nothing_and_more_trials_go_on(
     assert "trainer.batch_size: 64 -> 16" in errors
 
 
+@pytest.mark.slow
 def test_trials_that_fail_are_recorded_and_the_study_goes_on(shop: Shop, tmp_path: Path) -> None:
     """One kind diverges, one asks for more memory than there is, one is well."""
     folder = machine(tmp_path / "here", shop)
@@ -234,6 +236,7 @@ def trials_or_none(folder: Path) -> list[object]:
         return []
 
 
+@pytest.mark.slow
 def test_no_trial_that_completes_is_an_error(shop: Shop, tmp_path: Path) -> None:
     folder = machine(tmp_path / "here", shop)
     space = ["hydra/sweeper=optuna", "study_name=none", "n_trials=2", "model.text.lr=choice(1e30,1e31)"]

@@ -34,6 +34,7 @@ from rakuten.model.pretrained import require_weights
 MAX_DEATHS = 5  # of a trial's process in a row, without an epoch between them
 _POLL_S, _AWAY_S = 1.0, 5.0
 
+Epoch = tuple[int, float]  # its number from 1, and its score
 Compose = Callable[[Mapping[str, Value]], TrainConfig]
 
 
@@ -79,7 +80,7 @@ class _Running:
     epoch: int = 0
     deaths: int = 0
     memory: str | None = None  # what was done about too little of it
-    unsaid: list[tuple[int, float]] = field(default_factory=list)  # epochs that the storage has not heard of
+    unsaid: list[Epoch] = field(default_factory=list)  # that the storage has not heard of
     spent: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -100,7 +101,7 @@ class _Sweeper:
         self._gpus = num_gpus(record.base.trainer)
         self._slots = settings.n_jobs or self._gpus or len(os.sched_getaffinity(0))
         self._running: list[_Running] = []
-        self._untold: list[tuple[Claim, Ending]] = []
+        self._untold: list[tuple[Claim, Ending, list[Epoch]]] = []
         self._away_since: float | None = None
         self._shown = 0.0
         self._processes = processes
@@ -139,7 +140,7 @@ class _Sweeper:
         try:
             config = self._compose(claim.params)
         except RakutenError as error:
-            self._end_unrun(claim, error.problem, {})
+            self._end_unrun(claim, error.problem)
             return
         used = {running.slot for running in self._running}
         slot = next(slot for slot in range(self._slots) if slot not in used)
@@ -171,18 +172,18 @@ class _Sweeper:
             running.epoch, running.deaths = report.epoch, 0
         running.spent = report.spent
         running.unsaid.append((report.epoch, report.score))
-        running.process.answer(self._say(running))
+        running.process.answer(self._say(running.claim, running.unsaid))
 
-    def _say(self, running: _Running) -> bool:
-        """Tell the storage of the epochs it has not heard of; whether to prune."""
+    def _say(self, claim: Claim, unsaid: list[Epoch]) -> bool:
+        """Tell the storage of epochs it has not heard of; whether to prune."""
         prune = False
         try:
-            while running.unsaid and not self._is_away:
-                prune = self._study.report(running.claim, *running.unsaid[0])
-                running.unsaid.pop(0)
+            while unsaid and not self._is_away:
+                prune = self._study.report(claim, *unsaid[0])
+                unsaid.pop(0)
         except StorageAway as error:
             self._away(error)
-        return prune and not running.unsaid
+        return prune and not unsaid
 
     def _ended(self, running: _Running) -> None:
         """Its process is gone: with a word, or killed."""
@@ -202,7 +203,7 @@ class _Sweeper:
         reason = outcome.reason if running.memory is None else f"{running.memory}; {outcome.reason or state}"
         if said is None:
             self._record.note_death(running.claim, reason or state)
-        self._tell(running.claim, Ending(state, {**running.spent, **outcome.values}, reason))
+        self._tell(running.claim, Ending(state, {**running.spent, **outcome.values}, reason), running.unsaid)
 
     def _death(self, running: _Running) -> Outcome | None:
         """None where the trial is to be tried again: whoever killed its process need not have meant the trial."""
@@ -216,26 +217,28 @@ class _Sweeper:
         self._display.say(f"[dim]trial {running.claim.number}: {how}; it goes on from its checkpoint[/dim]")
         return None
 
-    def _end_unrun(self, claim: Claim, reason: str, values: Mapping[str, float]) -> None:
+    def _end_unrun(self, claim: Claim, reason: str) -> None:
         self._record.note_death(claim, reason)
-        self._tell(claim, Ending("failed", values, reason))
+        self._tell(claim, Ending("failed", {}, reason), [])
 
-    def _tell(self, claim: Claim, ending: Ending) -> None:
-        self._untold.append((claim, ending))
+    def _tell(self, claim: Claim, ending: Ending, unsaid: list[Epoch]) -> None:
+        self._untold.append((claim, ending, unsaid))
         self._display.ended(claim, ending)
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Tell the storage what it has not heard, in order."""
-        try:
-            for running in self._running:
-                if running.unsaid and not self._is_away:
-                    self._say(running)
-            while self._untold and not self._is_away:
-                self._study.tell(*self._untold[0])
-                self._untold.pop(0)
-        except StorageAway as error:
-            self._away(error)
+        for running in self._running:
+            self._say(running.claim, running.unsaid)
+        while self._untold and not self._is_away:
+            claim, ending, unsaid = self._untold[0]
+            self._say(claim, unsaid)
+            try:
+                if not unsaid:
+                    self._study.tell(claim, ending)
+                    self._untold.pop(0)
+            except StorageAway as error:
+                self._away(error)
 
     def _renew(self) -> None:
         if self._is_away:
@@ -251,7 +254,7 @@ class _Sweeper:
             )
             running.process.kill()
             self._running.remove(running)
-        self._untold = [(claim, ending) for claim, ending in self._untold if claim.number not in lost]
+        self._untold = [each for each in self._untold if each[0].number not in lost]
 
     @property
     def _is_away(self) -> bool:
