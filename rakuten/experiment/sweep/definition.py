@@ -10,6 +10,7 @@ from rakuten.config import TrainConfig
 from rakuten.config.space import Space
 from rakuten.config.sweep import SweepConfig
 from rakuten.config_io import to_flat_dict, to_plain
+from rakuten.errors import RakutenError
 from rakuten.experiment.train import PASSIVE
 
 # Where files lie and how fast they are read may differ from machine to machine.
@@ -44,3 +45,26 @@ def study_name(sweep: str, catalogue: str, definition: Mapping[str, Any], settin
     how = [to_plain(settings.sampler), to_plain(settings.pruner), settings.warm_start]
     key = xxhash.xxh3_64_hexdigest(json.dumps([definition, how], sort_keys=True).encode())
     return f"{sweep}-{catalogue}-{key[:6]}"
+
+
+def refuse_another(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Trials that vary or measure other things do not belong into one study.
+
+    Raises:
+        RakutenError: showing what differs.
+    """
+    differences = []
+    for part in now:
+        before, after = stored.get(part), now[part]
+        if not isinstance(after, dict) or not isinstance(before, dict):
+            before, after = {part: before}, {part: after}
+        for key in dict.fromkeys([*before, *after]):
+            if before.get(key) != after.get(key):
+                differences.append(f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
+    if differences:
+        raise RakutenError(
+            f"the study {name!r} was made with another search space, objective or setting",
+            expected="stored -> now, all equal",
+            got="\n    " + "\n    ".join(differences),
+            fix="study_name=ANOTHER for a new study, or say what the stored one says",
+        )

@@ -7,9 +7,12 @@ import os
 import shlex
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TypeVar
 
+import optuna
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
@@ -24,10 +27,11 @@ from rakuten.experiment.ownership import REASON_TAG, STATE_TAG
 from rakuten.experiment.runs import read_run
 from rakuten.experiment.sweep.display import rank, reasons, spent_s, trial_table
 from rakuten.experiment.sweep.page import study_page
-from rakuten.experiment.sweep.study import LEASE, RUN, Claim, Study, exclusive
+from rakuten.experiment.sweep.study import LEASE, RUN, Claim, StorageAway, Study, exclusive
 from rakuten.experiment.tracking import JOURNAL, PARENT_TAG, deliver_pending, start_run, without_password
 
-DELIVER_EVERY_S = 20
+DELIVER_EVERY_S, ASK_AGAIN_S = 20, 3
+Answer = TypeVar("Answer")
 
 
 class StudyRecord:
@@ -60,8 +64,7 @@ class StudyRecord:
 
     def __enter__(self) -> "StudyRecord":
         threading.Thread(target=self._deliver_for_the_dead, name="deliver", daemon=True).start()
-        shown = self._settings.params
-        self._run.log_params({f"sweep.{name}": as_text(spec) for name, spec in shown.items()})
+        self._run.log_params({f"space.{param.name}": param.text for param in self._study.space})
         return self
 
     def __exit__(
@@ -97,7 +100,8 @@ class StudyRecord:
         """A trial failed without a word of its own: say it for it."""
         path = self.base.outputs_dir / claim.run_id
         run = read_run(path)
-        journal = path / "checkpoints" / JOURNAL
+        # Without a folder of its own, the study's serves.
+        journal = path / "checkpoints" / JOURNAL if run else self.folder / f"trial-{claim.number:03d}.jsonl"
         tracked = start_run(
             self.base.tracking,
             claim.run_id,
@@ -122,10 +126,11 @@ class StudyRecord:
             self._run.log_metrics({f"best/{name}": value for name, value in values.items()}, finished)
 
     def _close(self) -> None:
-        trials = self._study.trials()
-        best = self._study.front() if len(self._settings.objective) > 1 else trials
+        trials, front, frame = self._patiently(
+            lambda study: (study.get_trials(deepcopy=False), study.best_trials, study.trials_dataframe())
+        )
+        best = front if len(self._settings.objective) > 1 else trials
         ranked = rank(best, self._settings)
-        frame = self._study.optuna.trials_dataframe()
         with atomic_write(self.folder / "trials.csv") as path:
             frame.to_csv(path, index=False)
         for reason, numbers in reasons(trials).items():
@@ -137,12 +142,25 @@ class StudyRecord:
                 got=next(iter(reasons(trials)), "all were pruned"),
                 fix=f"the logs of its trials are in {self.folder}/",
             )
+        page = self._patiently(lambda study: study_page(study, self._settings.objective))
         with atomic_write(self.folder / "plots" / "study.html") as path:
-            path.write_text(study_page(self._study.optuna, self._settings.objective), encoding="utf-8")
+            path.write_text(page, encoding="utf-8")
         self._keep_best(ranked[0])
         title = f"{self._study.name} · {len(trials)} trials · {spent_s(trials) / 60:.1f} min of training"
         self._console.print(trial_table(best, self._settings, title))
         self._say_what_next(ranked[0])
+
+    def _patiently(self, ask: Callable[[optuna.Study], Answer]) -> Answer:
+        """What the study answers, as soon as its storage is there."""
+        is_told = False
+        while True:
+            try:
+                return self._study.read(ask)
+            except StorageAway as error:
+                if not is_told:
+                    self._console.print(f"[yellow]waiting for the study's storage ({error})[/yellow]")
+                is_told = True
+                time.sleep(ASK_AGAIN_S)
 
     def _keep_best(self, best: FrozenTrial) -> None:
         values = dict(zip(self._settings.objective, best.values, strict=True))

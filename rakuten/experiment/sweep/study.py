@@ -11,12 +11,12 @@ import logging
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import getpid
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
 from filelock import FileLock
@@ -31,6 +31,7 @@ from rakuten.config.space import Space, Value
 from rakuten.config.sweep import SweepConfig
 from rakuten.errors import RakutenError
 from rakuten.experiment.runs import new_run_id, process_start
+from rakuten.experiment.sweep.definition import refuse_another
 from rakuten.experiment.sweep.samplers import build_pruner, build_sampler, draw
 from rakuten.experiment.tracking import without_password
 
@@ -38,6 +39,7 @@ LEASE, RUN, RESULT, REASON = "lease", "run", "result", "reason"  # a trial's att
 DEFINITION, STARTS = "definition", "starts"  # a study's
 _CONNECT_TIMEOUT_S = 5
 _Wait = Literal["wait", "done"]
+Answer = TypeVar("Answer")
 
 
 class StorageAway(Exception):  # noqa: N818 - no error, a state
@@ -69,7 +71,7 @@ class Study:
     """One worker's view of a study; every method raises StorageAway while the storage cannot be reached."""
 
     def __init__(self, study: optuna.Study, settings: SweepConfig, space: Space):
-        self.optuna, self._settings, self._space = study, settings, space
+        self.optuna, self._settings, self.space = study, settings, space
         self._me = {"host": socket.gethostname(), "pid": getpid(), "started": process_start(getpid())}
         self._mine: dict[int, Claim] = {}
         self._beat = 0
@@ -82,13 +84,16 @@ class Study:
         return self.optuna.study_name
 
     def trials(self) -> list[FrozenTrial]:
-        with _away():
-            return self.optuna.get_trials(deepcopy=False)
+        return self.read(lambda study: study.get_trials(deepcopy=False))
 
     def front(self) -> list[FrozenTrial]:
         """The complete trials that no other beats in all objectives at once."""
+        return self.read(lambda study: study.best_trials)
+
+    def read(self, ask: Callable[[optuna.Study], Answer]) -> Answer:
+        """Anything else that Optuna knows of the study."""
         with _away():
-            return self.optuna.best_trials
+            return ask(self.optuna)
 
     def claim(self, num_trials: int) -> Claim | _Wait:
         """A trial to work on: one that its worker left behind, or a new one while fewer than `num_trials` exist.
@@ -160,7 +165,7 @@ class Study:
         run_id = attributes.get(RUN) or new_run_id()
         trial.set_user_attr(RUN, run_id)
         reported = set() if found is None else set(found.intermediate_values)
-        params = draw(trial, self._space)
+        params = draw(trial, self.space)
         claim = Claim(trial, trial.number, params, run_id, found is not None, reported)
         self._mine[trial.number] = claim
         self._seen.pop(trial.number, None)
@@ -214,7 +219,7 @@ def open_study(
             fix="check that the database is there and lets you in, or hydra.sweeper.storage=sqlite:///FILE",
         ) from error
     if stored is not None:
-        _refuse_another(name, stored, json.loads(json.dumps(definition)))
+        refuse_another(name, stored, json.loads(json.dumps(definition)))
     return Study(study, settings, space)
 
 
@@ -276,22 +281,3 @@ def _starts(settings: SweepConfig, space: Space, storage: RDBStorage) -> list[di
             for trial in best
         ]
     return starts
-
-
-def _refuse_another(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Trials that vary or measure other things do not belong into one study."""
-    differences = []
-    for part in now:
-        before, after = stored.get(part), now[part]
-        if not isinstance(after, dict) or not isinstance(before, dict):
-            before, after = {part: before}, {part: after}
-        for key in dict.fromkeys([*before, *after]):
-            if before.get(key) != after.get(key):
-                differences.append(f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
-    if differences:
-        raise RakutenError(
-            f"the study {name!r} was made with another search space, objective or setting",
-            expected="stored -> now, all equal",
-            got="\n    " + "\n    ".join(differences),
-            fix="study_name=ANOTHER for a new study, or say what the stored one says",
-        )

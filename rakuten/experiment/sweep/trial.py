@@ -55,7 +55,8 @@ def run_trial(job: Job, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches everybody; the sweep decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if job.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(job.gpu)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # of these, where they were chosen already
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[job.gpu] if visible else str(job.gpu)
     with job.log.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
@@ -87,21 +88,20 @@ def _outcome(job: Job, pipe: Connection) -> Outcome:
         )
     except Pruned as pruned:
         return Outcome("pruned", pruned.spent, str(pruned))
-    except RakutenError as error:
-        return Outcome("failed", spent, error.problem)
     except Exception as error:
-        traceback.print_exc()
+        if not isinstance(error, RakutenError):
+            traceback.print_exc()
         return Outcome("memory" if is_out_of_memory(error) else "failed", spent, reason_of(error))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, on whatever device, or Python itself had no memory left."""
-    import torch
+    """Whether torch, on whatever device, or Python itself had no memory left; as raised, or as a run's noted end."""
+    from rakuten.errors import RakutenError
 
-    words = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(each in words for each in ("out of memory", "can't allocate memory", "not enough memory"))
+    words = f"{type(error).__name__}: {error}".lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "memoryerror")
+    return isinstance(error, MemoryError | RuntimeError | RakutenError) and any(
+        sign in words for sign in signs
     )
 
 
