@@ -76,6 +76,17 @@ class MlflowServer:
             self._process = None
 
 
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+    folder.mkdir()
+    server = MlflowServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
 class Postgres:
     """A PostgreSQL server with a data folder of its own, that can be stopped and started again."""
 

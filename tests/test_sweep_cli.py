@@ -267,3 +267,27 @@ def test_a_trials_config_is_that_of_its_command_line(composer: Composer, tmp_pat
     assert config.trainer.max_epochs == compose("train", ["sweep=fusion"]).trainer.max_epochs == 6
     with pytest.raises(ConfigError, match=r"optim\.lr"):
         compose_trial({"optim.lr": -1.0})
+
+
+def test_help_shows_the_study(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rakuten.cli import run
+
+    def main(config: TrainConfig) -> None:
+        """Never called."""
+
+    monkeypatch.setattr("sys.argv", ["train.py", "-m", "sweep=fusion", "n_trials=7", "--help"])
+    run(main, TrainConfig, "train")
+    shown = capsys.readouterr().out
+    for text in (
+        "n_trials=7",
+        "finished trials",
+        "sampler=tpe",
+        "nsgaii",
+        "model/fusion=choice(concat,gated,late)",
+    ):
+        assert text in shown
+    monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=1,2", "--help"])
+    run(main, TrainConfig, "train")
+    shown = capsys.readouterr().out
+    assert "seed=1,2" in shown
+    assert "The study" not in shown

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from rakuten.cli.composer import Composer, comment_of
 from rakuten.cli.mistakes import shown_value
+from rakuten.cli.overrides import is_sweep
+from rakuten.cli.sweep import SHORT_GROUPS, SHORT_KEYS, SWEEPER
 
 # Those that people change most, where a script has them; a script's own top-level keys come first.
 _COMMON_KEYS = (
@@ -28,6 +30,8 @@ _COMMON_KEYS = (
 
 def print_help(main: Callable[[Any], Any], composer: Composer, overrides: list[str]) -> None:
     """The script's docstring, its groups and its keys with the values that the command line so far gives them."""
+    swept = [each for each in overrides if is_sweep(each)]
+    overrides = [each for each in overrides if each not in swept]
     composed = composer.compose(overrides)
     choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
     out = Console(highlight=False)
@@ -38,6 +42,10 @@ def print_help(main: Callable[[Any], Any], composer: Composer, overrides: list[s
     if groups:
         out.print(Text("\nGroups", style="bold"), _group_table(groups, choices, composer), sep="\n")
     out.print(Text("\nKeys", style="bold"), _key_table(composed, composer, overrides), sep="\n")
+    if composed.hydra.sweeper._target_ == SWEEPER:
+        out.print(Text("\nThe study", style="bold"), _study_table(composed, composer, overrides), sep="\n")
+    if swept:
+        out.print(Text("\nVaried", style="bold"), *(Text(f"  {each}") for each in swept), sep="\n")
     if more.strip():
         out.print(Text(f"\n{more.strip()}"), soft_wrap=True)
     out.print(
@@ -70,6 +78,19 @@ def _key_table(composed: Any, composer: Composer, overrides: list[str]) -> Table
         table.add_row(
             Text(key, style="cyan").append(f"={shown}", style="default"), _comment(composer, key, overrides)
         )
+    return table
+
+
+def _study_table(composed: Any, composer: Composer, overrides: list[str]) -> Table:
+    table = _table()
+    for key in SHORT_KEYS:
+        value = OmegaConf.select(composed, f"hydra.sweeper.{key}")
+        comment = _comment(composer, f"hydra.sweeper.{key}", overrides)
+        table.add_row(Text(key, style="cyan").append(f"={shown_value(value)}", style="default"), comment)
+    for group in SHORT_GROUPS:
+        options = "  ".join(composer.options(f"hydra/sweeper/{group}"))
+        kind = composed.hydra.sweeper[group].kind
+        table.add_row(Text(group, style="cyan").append(f"={kind}", style="bold green"), options)
     return table
 
 

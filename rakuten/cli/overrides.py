@@ -85,6 +85,11 @@ def parse_override(typed: str, keys: Mapping[str, KeyType], *, multirun: bool) -
     return _read(typed, key, name, value if equals else None, keys, multirun)
 
 
+def is_sweep(line: str) -> bool:
+    """Whether an argument that Hydra is given has several values."""
+    return _parse(line).is_sweep_override()
+
+
 def quote(text: str) -> str:
     """`text` such that Hydra reads it letter by letter."""
     return QuotedString(text, Quote.single).with_quotes()

@@ -20,9 +20,9 @@ from rakuten.config_io import to_flat_dict
 Config = TypeVar("Config")
 SWEEPER = "hydra_plugins.rakuten_sweeper.OptunaSweeper"
 PREFIX = "hydra.sweeper"
-_SHORT_GROUPS = ("sampler", "pruner")
+SHORT_GROUPS = ("sampler", "pruner")
 SETTINGS = key_types(SweepConfig)
-_SHORT_KEYS = tuple(key for key in SETTINGS if "." not in key and key not in (*_SHORT_GROUPS, "params"))
+SHORT_KEYS = tuple(key for key in SETTINGS if "." not in key and key not in (*SHORT_GROUPS, "params"))
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Sweep:
 def long_form(argument: str) -> str:
     """`n_trials=30` -> `hydra.sweeper.n_trials=30`, `sampler=gp` -> `hydra/sweeper/sampler=gp`."""
     name, equals, value = argument.partition("=")
-    if equals and name in _SHORT_GROUPS:
+    if equals and name in SHORT_GROUPS:
         return f"hydra/sweeper/{name}={value}"
-    if equals and name.partition(".")[0] in (*_SHORT_GROUPS, *_SHORT_KEYS):
+    if equals and name.partition(".")[0] in (*SHORT_GROUPS, *SHORT_KEYS):
         return f"{PREFIX}.{name}={value}"
     return argument
 

@@ -18,18 +18,15 @@ from rakuten.experiment.journal import Journal
 from rakuten.experiment.tracking import deliver_pending, start_run
 from rakuten.experiment.train import train
 from tests.experiment.conftest import ENVIRONMENT, ROOT, MakeTrain, Told
-from tests.services import MlflowServer
+from tests.services import MlflowServer, mlflow_server
 
 NAME = "20260101-000000-abcdef"  # of the run's folder
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MlflowServer]:
-    (tmp_path / "server").mkdir()
-    server = MlflowServer(tmp_path / "server")
-    server.start()
-    yield server
-    server.kill()
+    with mlflow_server(tmp_path / "server") as running:
+        yield running
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from tests.experiment.conftest import Shop
 from tests.experiment.sweeps import machine, start_sweep, trials_of, wait_for
-from tests.services import MlflowServer, Postgres, postgres
+from tests.services import MlflowServer, Postgres, mlflow_server, postgres
 
 LONG = [
     "n_jobs=1",
@@ -27,11 +27,8 @@ def database(tmp_path: Path) -> Iterator[Postgres]:
 
 @pytest.fixture
 def mlflow(tmp_path: Path) -> Iterator[MlflowServer]:
-    (tmp_path / "server").mkdir()
-    server = MlflowServer(tmp_path / "server")
-    server.start()
-    yield server
-    server.kill()
+    with mlflow_server(tmp_path / "server") as running:
+        yield running
 
 
 def first_run(folder: Path) -> dict[str, object]:
