@@ -31,7 +31,8 @@ def name_of(value: object) -> str:
 
 def overrides(group: str, option: str) -> list[str]:
     """How the option is chosen; one of model/text stands in a model that has a text."""
-    needs = {"model/text": "model=fusion", "model/image": "model=fusion", "model/fusion": "model=fusion"}
+    needs = dict.fromkeys(("model/text", "model/image", "model/fusion"), "model=fusion")
+    needs |= dict.fromkeys(("hydra/sweeper/sampler", "hydra/sweeper/pruner"), "hydra/sweeper=optuna")
     return [*([needs[group]] if group in needs else []), f"{group}={option}"]
 
 
