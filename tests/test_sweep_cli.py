@@ -171,6 +171,7 @@ def test_forms_that_mean_nothing(composer: Composer, text: str, told: str) -> No
         (["seed=1,2", "n_trials=0"], "`hydra.sweeper.n_trials` is wrong"),
         (["seed=1,2", "n_trials=null"], "n_trials may be null with the grid sampler alone"),
         (["seed=1,2", "hydra.sweeper.n_trails=3"], "did you mean hydra.sweeper.n_trials"),
+        (["seed=1,2", "study_name=../../elsewhere"], "`hydra.sweeper.study_name` is wrong"),
         (["seed=1,2", "storage=mysql://somewhere"], "must be sqlite:///FILE or postgresql"),
         (["seed=1,2", "storage=sqlite:///:memory:"], "must be sqlite:///FILE or postgresql"),
         (["seed=1,2", "objective=[weighted_f1,latency_ms]"], "objective and direction must be as many"),

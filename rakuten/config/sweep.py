@@ -115,7 +115,9 @@ class SweepConfig:
     n_trials: Count | None  # finished trials the study ends with; null with the grid sampler alone: all of it
     n_jobs: NonNegativeInt  # trials at once on this machine; 0: one a GPU, or one a CPU core
     storage: str  # sqlite:///FILE, or postgresql+psycopg://... for many machines
-    study_name: str | None  # null: named after the sweep and the catalogue, and marked by all that it varies
+    study_name: (
+        Annotated[str, Field(pattern=r"^[^/\\\s.][^/\\\x00]{0,119}$")] | None
+    )  # null: named after the sweep and the catalogue, and marked by all that it varies
     objective: list[ObjectiveName]  # of the best checkpoint, on the validation side
     direction: list[Direction]  # one an objective
     sampler: SamplerConfig

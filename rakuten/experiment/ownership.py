@@ -26,9 +26,7 @@ class Own:
     tracked: TrackedRun = field(default_factory=UntrackedRun)
 
     def end(self, state: State, status: Status, reason: str | None = None) -> None:
-        # MLflow's page of a run shows the note.
-        told = {REASON_TAG: reason, "mlflow.note.content": reason} if reason else {}
-        self.tracked.set_tags({STATE_TAG: state} | told)
+        self.tracked.set_tags(ending_tags(state, reason))
         self.run = self.run.with_state(state, reason)
         # Last, since it may wait for the store: whoever delivers a journal without this line finds it in the folder.
         self.tracked.finish(status)
@@ -56,6 +54,11 @@ def owned(run: RunFolder) -> Iterator[Own]:
         raise
     else:
         own.end("finished", "FINISHED")
+
+
+def ending_tags(state: State, reason: str | None) -> dict[str, str]:
+    """How a run ended and why, as its record tells it; MLflow's page of a run shows the note."""
+    return {STATE_TAG: state} | ({REASON_TAG: reason, "mlflow.note.content": reason} if reason else {})
 
 
 def reason_of(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from rakuten.config_io import to_yaml
 from rakuten.data.files import atomic_write
 from rakuten.errors import RakutenError
 from rakuten.experiment.journal import Status
-from rakuten.experiment.ownership import REASON_TAG, STATE_TAG
+from rakuten.experiment.ownership import ending_tags
 from rakuten.experiment.runs import read_run
 from rakuten.experiment.sweep.display import rank, reasons, spent_s, trial_table
 from rakuten.experiment.sweep.page import study_page
@@ -52,13 +52,13 @@ class StudyRecord:
         self.bundle = self.folder  # the best trial's, once that is known and here
         self._num_noted = -1
         self._over = threading.Event()
+        journal = self.folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"  # each worker says its part
         with exclusive(settings.storage, study.name):  # workers that start together share one run
             self._run = start_run(
                 base.tracking,
                 study.name,
                 {"rakuten.study": study.name},
-                journal=self.folder
-                / f"{socket.gethostname()}-{os.getpid()}.jsonl",  # each worker says its part
+                journal=journal,
                 console=console,
             )
 
@@ -110,7 +110,7 @@ class StudyRecord:
             run_name=f"trial-{claim.number:03d}",
             console=self._console,
         )
-        tracked.set_tags({STATE_TAG: "failed", REASON_TAG: reason})
+        tracked.set_tags(ending_tags("failed", reason))
         tracked.finish("FAILED")
         if run is not None:
             run.with_state("failed", reason)
