@@ -108,6 +108,9 @@ class _Sweeper:
 
     def run(self) -> None:
         next_beat = 0.0
+        self._console.print(
+            f"study {self._study.name}: {self._num_trials} trials, {self._slots} at once", soft_wrap=True
+        )
         with SweepDisplay(self._console, self._study.name, self._num_trials, self._settings) as self._display:
             try:
                 while not self._fill() or self._running or self._untold:
