@@ -62,6 +62,7 @@ def test_error_example_is_what_comes_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_commands_run(tmp_path: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.strip().splitlines()]
     assert len(commands) >= 8

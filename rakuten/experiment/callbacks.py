@@ -1,5 +1,6 @@
 """What happens around Lightning's loop: metrics to the tracker, a line an epoch, checkpoints, averaged weights."""
 
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from rakuten.config import TrainConfig
 from rakuten.data.files import atomic_write
 from rakuten.experiment.module import VAL_F1
+from rakuten.experiment.pruning import Pruned, ReportEpoch
 from rakuten.experiment.tracking import TrackedRun
 
 BEST, LAST = "best", "last"
@@ -93,6 +95,34 @@ class EpochLines(Callback):
         self._console.print(
             f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  val loss {loss:.3f}  val F1 {f1:.4f}"
         )
+
+
+class EpochReporter(Callback):
+    """Reports at each validation and raises Pruned where that is the answer. Knows the time spent across restarts."""
+
+    def __init__(self, report: ReportEpoch):
+        self._report = report
+        self._before_s, self._started = 0.0, time.perf_counter()
+        self._epochs = 0
+
+    @property
+    def spent(self) -> dict[str, float]:
+        return {"train_s": self._before_s + time.perf_counter() - self._started, "epochs": self._epochs}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epochs = trainer.current_epoch + 1
+        score = float(trainer.callback_metrics[VAL_F1])
+        if self._report(self._epochs, score, self.spent):
+            raise Pruned(f"pruned after epoch {self._epochs} at {score:.4f}", self.spent)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.spent
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before_s, self._epochs = state_dict["train_s"], int(state_dict["epochs"])
 
 
 def build_callbacks(config: TrainConfig, checkpoints: Path, console: Console) -> list[Callback]:

@@ -19,6 +19,7 @@ from typing import Literal
 from rakuten.errors import RakutenError
 
 STATE, CONFIG = "run.json", "config.yaml"  # in checkpoints/: what became of the run, and what it was told
+PASSIVE = ("resume", "debug", "outputs_dir", "tags", "tracking", "bootstrap")  # keys that change no weight
 GROUP_TAG = "rakuten.group"  # tag of runs that one command started
 _LET_GO_S = 30
 State = Literal["running", "finished", "failed", "killed", "pruned"]

@@ -13,16 +13,17 @@ from rakuten.data.features import Features, load_features, side_counts
 from rakuten.data.files import atomic_write
 from rakuten.data.split import TEST
 from rakuten.errors import RakutenError
-from rakuten.experiment.callbacks import LAST
+from rakuten.experiment.callbacks import LAST, EpochReporter
 from rakuten.experiment.courier import TrackedRun
 from rakuten.experiment.device import device_of, prepare_torch
 from rakuten.experiment.evaluate import calibrate
 from rakuten.experiment.fit import fit
 from rakuten.experiment.ownership import Own, owned, prepare_record, terminable
-from rakuten.experiment.pruning import EpochReporter, Pruned, ReportEpoch, Trial
+from rakuten.experiment.pruning import Pruned, ReportEpoch, Trial
 from rakuten.experiment.runs import (
     CONFIG,
     GROUP_TAG,
+    PASSIVE,
     RunFolder,
     claim,
     create_run,
@@ -45,7 +46,6 @@ from rakuten.model.classifier import ProductClassifier
 from rakuten.model.pretrained import require_weights
 
 REPOSITORY = Path(__file__).parents[2]
-PASSIVE = ("resume", "debug", "outputs_dir", "tags", "tracking", "bootstrap")  # keys that change no weight
 
 
 def train(config: TrainConfig, console: Console) -> Path:

@@ -11,7 +11,7 @@ from rakuten.config.space import Space
 from rakuten.config.sweep import SweepConfig
 from rakuten.config_io import to_flat_dict, to_plain
 from rakuten.errors import RakutenError
-from rakuten.experiment.train import PASSIVE
+from rakuten.experiment.runs import PASSIVE
 
 # Where files lie and how fast they are read may differ from machine to machine.
 _LOCAL = ("data.root", "data.interim_dir", "data.processed_dir", "trainer.num_workers", "trainer.threads")

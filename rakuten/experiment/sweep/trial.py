@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from rakuten.config import TrainConfig
-
-if TYPE_CHECKING:  # whoever starts trials needs none of what they import
-    from rakuten.experiment.pruning import Trial
+from rakuten.experiment.pruning import Trial
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Job:
     """What a trial's process needs to know."""
 
     config: TrainConfig
-    trial: "Trial"
+    trial: Trial
     log: Path  # what the process prints
     gpu: int | None  # the one it is to use
 
