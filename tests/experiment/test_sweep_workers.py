@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.experiment.conftest import Shop
-from tests.experiment.sweeps import end, machine, start_sweep, trials_of, wait_for
+from tests.experiment.sweeps import machine, start_sweep, trials_of, wait_for
 from tests.services import Postgres, postgres
 
 
@@ -53,13 +53,13 @@ def test_a_dead_workers_trial_is_taken_over(server: Postgres, shop: Shop, tmp_pa
     more = [
         f"storage={server.url}",
         "study_name=taken",
-        "n_trials=4",
+        "n_trials=2",
         "n_jobs=1",
         "tracking=off",
     ]
     more += [
-        "trainer.max_epochs=40",
-        "trainer.patience=40",
+        "trainer.max_epochs=120",
+        "trainer.patience=120",
         "hydra.sweeper.lease_s=4",
         "hydra.sweeper.pruner.n_startup_trials=99",
     ]
@@ -67,7 +67,9 @@ def test_a_dead_workers_trial_is_taken_over(server: Postgres, shop: Shop, tmp_pa
     workers = [start_sweep(folder, *more) for folder in folders]
     wait_for(lambda: len(at_work(server, "taken")) == 2, "two trials that have come some way", workers)
     for worker in workers:
-        end(worker)
+        worker.kill()
+    for worker in workers:
+        worker.communicate()
     left = at_work(server, "taken")
     # One of them looks as if it were another machine's: nobody here can ask whether its process lives.
     far, near = sorted(left)
@@ -81,9 +83,9 @@ def test_a_dead_workers_trial_is_taken_over(server: Postgres, shop: Shop, tmp_pa
     for number in (far, near):
         assert f"trial {number} goes on where its worker left it" in errors
     trials = trials_of(server.url, "taken")
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [trial.number for trial in trials] == [0, 1]
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    assert sorted(ended(errors)) == [0, 1, 2, 3]
+    assert sorted(ended(errors)) == [0, 1]
     for number in (far, near):
         assert trials[number].params == left[number].params
         assert trials[number].user_attrs["run"] == left[number].user_attrs["run"]
