@@ -21,6 +21,7 @@ from rich.text import Text
 
 from rakuten.cli.check import Checked, check
 from rakuten.cli.composer import Composer
+from rakuten.cli.environment import load_environment
 from rakuten.cli.help import print_help
 from rakuten.cli.mistakes import Mistake, did_you_mean, nearest
 from rakuten.cli.sweep import SWEEPER, long_form, misplaced, sweeper_of
@@ -63,6 +64,7 @@ def run(
         each.lower() in ("debug=true", "debug=1") for each in arguments
     )
     try:
+        load_environment()
         _run(main, schema, config_name, config_dir, arguments, together)
         sys.stdout.flush()
     except RakutenError as error:

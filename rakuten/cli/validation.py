@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from rakuten.cli.environment import UnsetVariableError
 from rakuten.cli.mistakes import Mistake, did_you_mean, gather, nearest, shown_value
 from rakuten.cli.schema_keys import KeyType, key_types
 
@@ -71,8 +72,17 @@ def _plain_items(node: DictConfig, key: str, mistakes: list[Mistake]) -> Iterato
             try:
                 yield name, _plain(node[name], below, mistakes)
             except OmegaConfBaseException as error:
-                problem = f"`{below}` cannot be resolved: {str(error).splitlines()[0]}"
-                mistakes.append(Mistake(key=below, problem=problem, got=str(node._get_node(name))))
+                mistakes.append(_unresolved(below, str(node._get_node(name)), error))
+
+
+def _unresolved(key: str, written: str, error: BaseException) -> Mistake:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UnsetVariableError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return Mistake(key=key, problem=f"`{key}`: {cause}", fix="set it in .env, after .env.example")
+    problem = f"`{key}` cannot be resolved: {str(error).splitlines()[0]}"
+    return Mistake(key=key, problem=problem, got=written)
 
 
 def _prepared(node: Any, key: str, kinds: Mapping[str, KeyType], mistakes: list[Mistake]) -> Any:
