@@ -2,7 +2,6 @@
 
 Examples:
   python scripts/features.py
-  python scripts/features.py data=rakuten data.split.salt=1
   python scripts/features.py model.image.image_px=64
 """
 
@@ -11,10 +10,12 @@ from rakuten.config import TrainConfig
 
 
 def main(config: TrainConfig) -> None:
+    from dataclasses import replace
+
     from rakuten.console import people
     from rakuten.data.features import load_features, side_counts
 
-    features = load_features(config.data, config.model, people())
+    features = load_features(replace(config.data, prepare="here"), config.model, people())
     for side, count in side_counts(features).items():
         people().print(f"{count:>8,}  {side}")
     print(config.data.processed_dir / "train_features.csv")

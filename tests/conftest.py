@@ -25,6 +25,8 @@ def make_data_config(tmp_path: Path) -> Callable[..., DataConfig]:
             "root": str(tmp_path / "raw"),
             "interim_dir": str(tmp_path / "interim"),
             "processed_dir": str(tmp_path / "processed"),
+            "cache_dir": str(tmp_path / "cache"),
+            "prepare": "here",
         }
         merged = OmegaConf.merge(base, paths, changes)
         return TypeAdapter(DataConfig).validate_python(OmegaConf.to_container(merged, resolve=True))

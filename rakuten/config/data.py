@@ -1,7 +1,7 @@
 """The schema of a catalogue: conf/data/."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -85,6 +85,8 @@ class DataConfig:
     root: Path
     interim_dir: Path
     processed_dir: Path
+    cache_dir: Path
+    prepare: Literal["cache", "here", "never"]  # where features are built that are missing or stale
     encoding: str
     columns: Columns
     files: Files

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
 
-from rakuten.config import DataConfig, ModelConfig
+from rakuten.config import DataConfig, ModelConfig, NgramConfig, TimmConfig, TransformerConfig
 from rakuten.config_io import to_plain
 from rakuten.data.clean import clean
 from rakuten.data.files import atomic_write
@@ -24,9 +24,10 @@ from rakuten.data.raw import image_path
 from rakuten.data.split import TRAIN, split
 from rakuten.data.store import FeatureStore, build_pixel_store, build_token_store
 from rakuten.data.text_encoder import TextEncoder, load_encoder
+from rakuten.errors import DataError
 
 FORMAT = 1  # of train_features.csv and the stores: raise it when either changes meaning
-TABLE, META = "train_features.csv", "features.json"
+TABLE, META, STORE = "train_features.csv", "features.json", "store"  # in processed_dir
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Features:
     store: FeatureStore
     preprocessor: Preprocessor
     fingerprint: str  # of the products, their texts, labels, photos and sides
+    data: DataConfig  # with the folders that they were read from
 
     def rows(self, side: str) -> NDArray[np.int64]:
         """Row numbers of one side."""
@@ -56,21 +58,63 @@ def load_features(
     A lock per catalogue lets runs that start together share the work. Photos are decoded again only for another size
     or other files; texts are cleaned again only for another table.
     """
+    data = _place(data, model, encoder)
     data.processed_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(data.processed_dir / ".lock"):
-        current, reason = ingest_is_current(data)
-        if not current:
-            _say(console, f"ingest: {reason}")
-            ingest(data, console=console)
-        meta = _expected_meta(data)
-        if _read_meta(data) != meta:
-            _say(console, "features: the cleaned table is missing or stale")
-            _build_table(data, meta)
+        meta = _read_meta(data) if data.prepare == "never" else _build_stale_table(data, console)
         table = _read_table(data.processed_dir / TABLE)
         store, preprocessor = _build_stores(data, model, table, meta["fingerprint"], console, encoder)
     codes = data.labels
     labels = np.array([codes.parse(code) for code in table["prdtypecode"]], dtype=np.int64)
-    return Features(table, labels, store, preprocessor, meta["fingerprint"])
+    return Features(table, labels, store, preprocessor, meta["fingerprint"], data)
+
+
+def _place(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> DataConfig:
+    """Where to read, and to build what is missing: the pipeline's folders, or the cache where those do not fit."""
+    if data.prepare == "never":
+        _require_stage(data, model, encoder)
+    if data.prepare != "cache" or _is_built(data, model, encoder):
+        return data
+    cache = data.cache_dir
+    return replace(data, interim_dir=cache / "interim", processed_dir=cache / "processed")
+
+
+def _is_built(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> bool:
+    if not ingest_is_current(data)[0] or _read_meta(data) != _expected_meta(data):
+        return False
+    return not _missing_stores(data, model, encoder)
+
+
+def _require_stage(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> None:
+    is_table = (data.processed_dir / TABLE).is_file() and "fingerprint" in _read_meta(data)
+    if missing := _missing_stores(data, model, encoder) if is_table else [data.processed_dir / TABLE]:
+        raise DataError(
+            "the features are not built",
+            expected=", ".join(map(str, missing)),
+            fix="build them: dvc repro features, or leave out data.prepare=never",
+        )
+
+
+def _missing_stores(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> list[Path]:
+    meta, table = _read_meta(data), _read_table(data.processed_dir / TABLE)
+    folders = []
+    if model.text is not None:
+        folders.append(_token_folder(data, model.text, meta["fingerprint"], encoder))
+    if model.image is not None:
+        folders.append(_pixel_folder(data, model.image, _images_key(data, table)))
+    return [folder for folder in folders if not folder.is_dir()]
+
+
+def _build_stale_table(data: DataConfig, console: Console | None) -> dict[str, str]:
+    current, reason = ingest_is_current(data)
+    if not current:
+        _say(console, f"ingest: {reason}")
+        ingest(data, console=console)
+    meta = _expected_meta(data)
+    if _read_meta(data) != meta:
+        _say(console, "features: the cleaned table is missing or stale")
+        _build_table(data, meta)
+    return meta
 
 
 def side_counts(features: Features) -> dict[str, int]:
@@ -91,11 +135,13 @@ def _expected_meta(data: DataConfig) -> dict[str, str]:
     return {"fingerprint": _key(parts), "settings": json.dumps(parts, sort_keys=True)}
 
 
-def _read_meta(data: DataConfig) -> object:
+def _read_meta(data: DataConfig) -> dict[str, str]:
+    """What the cleaned table was made from; {} where there is none that can be read."""
     try:
-        return json.loads((data.processed_dir / META).read_text(encoding="utf-8"))
+        meta = json.loads((data.processed_dir / META).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def _build_table(data: DataConfig, meta: dict[str, str]) -> None:
@@ -122,11 +168,10 @@ def _build_stores(
     encoder: TextEncoder | None,
 ) -> tuple[FeatureStore, Preprocessor]:
     images = _images_key(data, table)
-    _remove_outdated(data.processed_dir, {"pixels": images, "tokens": fingerprint})
+    _remove_outdated(data.processed_dir / STORE, {"pixels": images, "tokens": fingerprint})
     photos = tokens = None
     if model.text is not None:
-        settings = encoder.fingerprint() if encoder is not None else encoder_settings(model.text)
-        folder = data.processed_dir / f"tokens-{fingerprint[:12]}-{_key(settings)[:12]}"
+        folder = _token_folder(data, model.text, fingerprint, encoder)
         if folder.is_dir():
             encoder = load_encoder(folder)
         elif encoder is None:
@@ -137,8 +182,7 @@ def _build_stores(
             folder, preprocessor, table["designation"].tolist(), table["description"].tolist()
         )
     if model.image is not None:
-        sizes = [model.image.image_px, model.image.trim_border, to_plain(data.limits)]
-        folder = data.processed_dir / f"pixels-{images[:12]}-{_key(sizes)[:12]}"
+        folder = _pixel_folder(data, model.image, images)
         preprocessor = Preprocessor(None, model.image.image_px, model.image.trim_border, data.limits)
         if not folder.is_dir():
             _say(console, f"features: decoding photos at {model.image.image_px} px")
@@ -147,6 +191,21 @@ def _build_stores(
         (model.image.image_px, model.image.trim_border) if model.image is not None else (None, False)
     )
     return FeatureStore(tokens, photos), Preprocessor(encoder, side_px, trim, data.limits)
+
+
+def _token_folder(
+    data: DataConfig,
+    text: NgramConfig | TransformerConfig,
+    fingerprint: str,
+    encoder: TextEncoder | None,
+) -> Path:
+    settings = encoder.fingerprint() if encoder is not None else encoder_settings(text)
+    return data.processed_dir / STORE / f"tokens-{fingerprint[:12]}-{_key(settings)[:12]}"
+
+
+def _pixel_folder(data: DataConfig, image: TimmConfig, images: str) -> Path:
+    sizes = [image.image_px, image.trim_border, to_plain(data.limits)]
+    return data.processed_dir / STORE / f"pixels-{images[:12]}-{_key(sizes)[:12]}"
 
 
 def _images_key(data: DataConfig, table: pd.DataFrame) -> str:
@@ -166,10 +225,10 @@ def _photo_paths(data: DataConfig, table: pd.DataFrame) -> list[Path | None]:
     ]
 
 
-def _remove_outdated(processed_dir: Path, current: dict[str, str]) -> None:
+def _remove_outdated(store_dir: Path, current: dict[str, str]) -> None:
     """Stores of an older version of the catalogue go: at 224 px one of 85,000 photos takes 13 GB."""
     for kind, fingerprint in current.items():
-        for folder in processed_dir.glob(f"{kind}-*"):
+        for folder in store_dir.glob(f"{kind}-*"):
             if not folder.name.startswith(f"{kind}-{fingerprint[:12]}"):
                 shutil.rmtree(folder)
 

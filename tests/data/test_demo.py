@@ -32,6 +32,8 @@ def demo_config(root: Path, **demo: float) -> DataConfig:
         "root": root,
         "interim_dir": root / "interim",
         "processed_dir": root / "processed",
+        "cache_dir": root / "cache",
+        "prepare": "here",
     }
     small = {"num_products": 600, "num_unlabelled": 40, "image_px": 40}
     return TypeAdapter(DataConfig).validate_python(values | {"demo": settings | small | demo})

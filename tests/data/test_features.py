@@ -1,6 +1,7 @@
 """What models read: reused while it is right, built anew when it is not, shared by runs that start together."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from rakuten.config import TrainConfig
 from rakuten.data import store
 from rakuten.data.features import Features, load_features
 from rakuten.data.preprocess import Preprocessor
+from rakuten.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["model.text.num_buckets=512", "model.text.max_tokens=32", "model.image.image_px=16", "tracking=off"]
@@ -62,7 +64,7 @@ def make(root: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
     def make(*overrides: str, model: str = "fusion_small") -> TrainConfig:
         small = [each for each in SMALL if model.split("_")[0] in each or model == "fusion_small"]
         places = [f"data.root={root}", f"data.interim_dir={tmp_path / 'interim'}"]
-        places.append(f"data.processed_dir={tmp_path / 'processed'}")
+        places += [f"data.processed_dir={tmp_path / 'processed'}", "data.prepare=here"]
         split = ["data.split.near_duplicate=1.0", "data.split.test=0.3"]
         return compose("train", ["data=rakuten", f"model={model}", *small, *places, *split, *overrides])
 
@@ -188,7 +190,9 @@ def test_an_older_version_of_the_catalogue_is_cleared_away(
     load(make())
     write(root, table(30))
     load(make())
-    kinds = sorted(path.name.split("-")[0] for path in (tmp_path / "processed").iterdir() if path.is_dir())
+    kinds = sorted(
+        path.name.split("-")[0] for path in (tmp_path / "processed/store").iterdir() if path.is_dir()
+    )
     assert kinds == ["pixels", "tokens"]
 
 
@@ -223,6 +227,45 @@ def test_a_torn_table_is_made_again(make: Callable[..., TrainConfig], tmp_path: 
     assert len(load(make()).table) == 40
 
 
+def test_what_fits_is_read_and_the_rest_is_built_in_the_cache(
+    make: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    load(make())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "processed").rglob("*") if path.is_file()}
+    cache = ["data.prepare=cache", f"data.cache_dir={tmp_path / 'cache'}"]
+    with work() as done:
+        assert load(make(*cache)).data.processed_dir == tmp_path / "processed"
+    assert done == {"photos": 0, "texts": 0}
+    assert not (tmp_path / "cache").exists()
+
+    other = load(make(*cache, "data.split.salt=1"))
+    assert other.data.processed_dir == tmp_path / "cache/processed"
+    load(make(*cache, "model.image.image_px=24"))
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "processed").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_stage_takes_what_another_left_without_raw_data(
+    make: Callable[..., TrainConfig], root: Path
+) -> None:
+    built = load(make())
+    shutil.rmtree(root)
+    taken = load(make("data.prepare=never"))
+    assert taken.fingerprint == built.fingerprint
+    with pytest.raises(DataError, match="features are not built"):
+        load(make("data.prepare=never", "model.image.image_px=24"))
+
+
+@pytest.mark.parametrize("name", ["features.json", "train_features.csv"])
+def test_a_stage_refuses_what_is_half_there(
+    make: Callable[..., TrainConfig], tmp_path: Path, name: str
+) -> None:
+    load(make())
+    (tmp_path / "processed" / name).unlink()
+    with pytest.raises(DataError, match="features are not built"):
+        load(make("data.prepare=never"))
+
+
 def test_two_processes_build_it_once(make: Callable[..., TrainConfig], root: Path, tmp_path: Path) -> None:
     config = make()
     program = (
@@ -233,7 +276,8 @@ def test_two_processes_build_it_once(make: Callable[..., TrainConfig], root: Pat
         "print(features.fingerprint, features.store.photos.present.sum())"
     )
     places = [
-        f"data.{name}={getattr(config.data, name)}" for name in ("root", "interim_dir", "processed_dir")
+        f"data.{name}={getattr(config.data, name)}"
+        for name in ("root", "interim_dir", "processed_dir", "prepare")
     ]
     arguments = ["data=rakuten", *SMALL, *places, "data.split.near_duplicate=1.0", "data.split.test=0.3"]
     both = [

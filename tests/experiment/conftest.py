@@ -72,8 +72,9 @@ class Shop:
         data = self.folder / "data"
         return [
             f"data.root={data / 'demo'}",
-            f"data.interim_dir={data / 'interim/demo'}",
-            f"data.processed_dir={data / 'processed/demo'}",
+            f"data.interim_dir={data / 'cache/demo/interim'}",
+            f"data.processed_dir={data / 'cache/demo/processed'}",
+            "data.prepare=here",
         ]
 
 

@@ -14,7 +14,15 @@ from rakuten.errors import RakutenError
 from rakuten.experiment.runs import PASSIVE
 
 # Where files lie and how fast they are read may differ from machine to machine.
-_LOCAL = ("data.root", "data.interim_dir", "data.processed_dir", "trainer.num_workers", "trainer.threads")
+_LOCAL = (
+    "data.root",
+    "data.interim_dir",
+    "data.processed_dir",
+    "data.cache_dir",
+    "data.prepare",
+    "trainer.num_workers",
+    "trainer.threads",
+)
 
 
 def define(settings: SweepConfig, space: Space, base: TrainConfig, fingerprint: str) -> dict[str, Any]:
