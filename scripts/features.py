@@ -10,12 +10,10 @@ from rakuten.config import TrainConfig
 
 
 def main(config: TrainConfig) -> None:
-    from dataclasses import replace
-
     from rakuten.console import people
     from rakuten.data.features import load_features, side_counts
 
-    features = load_features(replace(config.data, prepare="here"), config.model, people())
+    features = load_features(config.data, config.model, people(), stage=True)
     for side, count in side_counts(features).items():
         people().print(f"{count:>8,}  {side}")
     print(config.data.processed_dir / "train_features.csv")

@@ -32,3 +32,20 @@ def make_data_config(tmp_path: Path) -> Callable[..., DataConfig]:
         return TypeAdapter(DataConfig).validate_python(OmegaConf.to_container(merged, resolve=True))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands in the working tree, as a repository that is only to be cloned."""
+    from tests.workflows import make_origin
+
+    return make_origin(tmp_path_factory.mktemp("origin"))
+
+
+@pytest.fixture
+def checkout(origin: Path, tmp_path: Path) -> Path:
+    """A clone of it, on main."""
+    from tests.workflows import git
+
+    git(tmp_path, "clone", "--quiet", str(origin), "checkout")
+    return tmp_path / "checkout"

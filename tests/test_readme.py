@@ -22,6 +22,14 @@ SMALL = {
     ],
     "evaluate": ["data.demo.num_products=400", "data.demo.num_unlabelled=20", "bootstrap=20"],
     "predict": ["data.demo.num_products=400", "data.demo.num_unlabelled=20"],
+    "doctor": ["ports=[]"],  # others than this project's may be in use where this test runs
+    "promote": [
+        "data.demo.num_products=400",
+        "data.demo.num_unlabelled=20",
+        "gate.min_weighted_f1=0.0",
+        "gate.max_ece=1.0",
+        "gate.min_test_products=10",
+    ],
 }
 
 

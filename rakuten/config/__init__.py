@@ -6,6 +6,7 @@ line into these objects is `rakuten.cli`.
 """
 
 from rakuten.config.data import Columns, DataConfig, DemoConfig, Files, Limits, SplitConfig
+from rakuten.config.doctor import DoctorConfig
 from rakuten.config.model import (
     AugmentConfig,
     FusionConfig,
@@ -14,6 +15,8 @@ from rakuten.config.model import (
     TimmConfig,
     TransformerConfig,
 )
+from rakuten.config.pipeline import DagConfig, PipelineConfig
+from rakuten.config.promotion import GateConfig, PromoteConfig
 from rakuten.config.training import (
     EvaluateConfig,
     OptimConfig,
@@ -26,16 +29,21 @@ from rakuten.config.training import (
 __all__ = [
     "AugmentConfig",
     "Columns",
+    "DagConfig",
     "DataConfig",
     "DemoConfig",
+    "DoctorConfig",
     "EvaluateConfig",
     "Files",
     "FusionConfig",
+    "GateConfig",
     "Limits",
     "ModelConfig",
     "NgramConfig",
     "OptimConfig",
+    "PipelineConfig",
     "PredictConfig",
+    "PromoteConfig",
     "SplitConfig",
     "TimmConfig",
     "TrackingConfig",

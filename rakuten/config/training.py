@@ -76,6 +76,8 @@ class TrainConfig:
     seed: Seed
     resume: bool
     outputs_dir: Path
+    publish: Path | None  # a folder that gets a copy of the bundle
+    metrics: Path | None  # a file that gets the scores
     bootstrap: NonNegativeInt  # resamples behind each interval of the report; 0 for none
     tags: dict[str, str]
     debug: bool  # show tracebacks
@@ -92,6 +94,8 @@ class EvaluateConfig:
     bootstrap: NonNegativeInt
     batch_size: Count
     seed: Seed
+    attach: list[Path]  # files that the bundle's own run gets as artifacts
+    tracking: TrackingConfig
     outputs_dir: Path
     debug: bool
 

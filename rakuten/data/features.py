@@ -18,7 +18,8 @@ from rakuten.data.clean import clean
 from rakuten.data.files import atomic_write
 from rakuten.data.fit_encoder import encoder_settings, fit_encoder, joined
 from rakuten.data.images import ImageState
-from rakuten.data.ingest import ingest, ingest_is_current
+from rakuten.data.ingest import REPORT, ingest, ingest_is_current
+from rakuten.data.ingest_report import IngestReport
 from rakuten.data.preprocess import Preprocessor
 from rakuten.data.raw import image_path
 from rakuten.data.split import TRAIN, split
@@ -41,6 +42,7 @@ class Features:
     store: FeatureStore
     preprocessor: Preprocessor
     fingerprint: str  # of the products, their texts, labels, photos and sides
+    sources: dict[str, str]  # hashes of the raw tables and photos, and of the table that was made of them
     data: DataConfig  # with the folders that they were read from
 
     def rows(self, side: str) -> NDArray[np.int64]:
@@ -49,64 +51,66 @@ class Features:
 
 
 def load_features(
-    data: DataConfig, model: ModelConfig, console: Console | None = None, encoder: TextEncoder | None = None
+    data: DataConfig,
+    model: ModelConfig,
+    console: Console | None = None,
+    encoder: TextEncoder | None = None,
+    *,
+    stage: bool = False,
 ) -> Features:
     """Features for `model`, built on the way where they are missing or stale, and said so.
 
     `encoder` is a bundle's, where a trained model looks at the catalogue again; else the one that `model` asks for.
+    `stage` is the pipeline's stage, which builds in the pipeline's folders.
 
     A lock per catalogue lets runs that start together share the work. Photos are decoded again only for another size
     or other files; texts are cleaned again only for another table.
+
+    Raises:
+        DataError: the catalogue is not what its config says, or was to be built by a stage and is not.
     """
-    data = _place(data, model, encoder)
-    data.processed_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(data.processed_dir / ".lock"):
-        meta = _read_meta(data) if data.prepare == "never" else _build_stale_table(data, console)
+    in_place = stage or data.prepare == "here"
+    lock_dir = data.processed_dir if in_place else data.cache_dir
+    lock_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock_dir / ".lock"):
+        if data.prepare == "never" and not stage:
+            meta = _stage_meta(data)
+        else:
+            data = data if in_place or _is_current(data) else _in_cache(data)
+            meta = _build_stale_table(data, console)
         table = _read_table(data.processed_dir / TABLE)
-        store, preprocessor = _build_stores(data, model, table, meta["fingerprint"], console, encoder)
+        places = (
+            [data.processed_dir / STORE] if in_place else [data.processed_dir / STORE, data.cache_dir / STORE]
+        )
+        store, preprocessor = _build_stores(data, model, table, meta["fingerprint"], console, encoder, places)
     codes = data.labels
     labels = np.array([codes.parse(code) for code in table["prdtypecode"]], dtype=np.int64)
-    return Features(table, labels, store, preprocessor, meta["fingerprint"], data)
+    return Features(table, labels, store, preprocessor, meta["fingerprint"], _sources(data), data)
 
 
-def _place(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> DataConfig:
-    """Where to read, and to build what is missing: the pipeline's folders, or the cache where those do not fit."""
-    if data.prepare == "never":
-        _require_stage(data, model, encoder)
-    if data.prepare != "cache" or _is_built(data, model, encoder):
-        return data
+def _is_current(data: DataConfig) -> bool:
+    return ingest_is_current(data)[0] and _read_meta(data) == _expected_meta(data)
+
+
+def _in_cache(data: DataConfig) -> DataConfig:
     cache = data.cache_dir
-    return replace(data, interim_dir=cache / "interim", processed_dir=cache / "processed")
+    return replace(data, interim_dir=cache / "interim", processed_dir=cache / "processed")  # type: ignore[type-var]
 
 
-def _is_built(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> bool:
-    if not ingest_is_current(data)[0] or _read_meta(data) != _expected_meta(data):
-        return False
-    return not _missing_stores(data, model, encoder)
-
-
-def _require_stage(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> None:
-    is_table = (data.processed_dir / TABLE).is_file() and "fingerprint" in _read_meta(data)
-    if missing := _missing_stores(data, model, encoder) if is_table else [data.processed_dir / TABLE]:
+def _stage_meta(data: DataConfig) -> dict[str, str]:
+    meta = _read_meta(data)
+    if "fingerprint" not in meta or not (data.processed_dir / TABLE).is_file():
         raise DataError(
             "the features are not built",
-            expected=", ".join(map(str, missing)),
+            expected=data.processed_dir / TABLE,
             fix="build them: dvc repro features, or leave out data.prepare=never",
         )
-
-
-def _missing_stores(data: DataConfig, model: ModelConfig, encoder: TextEncoder | None) -> list[Path]:
-    meta, table = _read_meta(data), _read_table(data.processed_dir / TABLE)
-    folders = []
-    if model.text is not None:
-        folders.append(_token_folder(data, model.text, meta["fingerprint"], encoder))
-    if model.image is not None:
-        folders.append(_pixel_folder(data, model.image, _images_key(data, table)))
-    return [folder for folder in folders if not folder.is_dir()]
+    return meta
 
 
 def _build_stale_table(data: DataConfig, console: Console | None) -> dict[str, str]:
-    current, reason = ingest_is_current(data)
+    data.processed_dir.mkdir(parents=True, exist_ok=True)
+    current, reason = (True, "") if data.prepare == "never" else ingest_is_current(data)
     if not current:
         _say(console, f"ingest: {reason}")
         ingest(data, console=console)
@@ -115,6 +119,11 @@ def _build_stale_table(data: DataConfig, console: Console | None) -> dict[str, s
         _say(console, "features: the cleaned table is missing or stale")
         _build_table(data, meta)
     return meta
+
+
+def _sources(data: DataConfig) -> dict[str, str]:
+    found: dict[str, str] = IngestReport.load(data.interim_dir / REPORT).fingerprint
+    return {name: value for name, value in found.items() if name != "images_listing"}  # of this machine alone
 
 
 def side_counts(features: Features) -> dict[str, int]:
@@ -166,12 +175,14 @@ def _build_stores(
     fingerprint: str,
     console: Console | None,
     encoder: TextEncoder | None,
+    places: list[Path],
 ) -> tuple[FeatureStore, Preprocessor]:
+    """Stores from whichever of `places` has them; the last one gets what is missing."""
     images = _images_key(data, table)
-    _remove_outdated(data.processed_dir / STORE, {"pixels": images, "tokens": fingerprint})
+    _remove_outdated(places[-1], {"pixels": images, "tokens": fingerprint})
     photos = tokens = None
     if model.text is not None:
-        folder = _token_folder(data, model.text, fingerprint, encoder)
+        folder = _find(_token_store(model.text, fingerprint, encoder), places)
         if folder.is_dir():
             encoder = load_encoder(folder)
         elif encoder is None:
@@ -182,7 +193,7 @@ def _build_stores(
             folder, preprocessor, table["designation"].tolist(), table["description"].tolist()
         )
     if model.image is not None:
-        folder = _pixel_folder(data, model.image, images)
+        folder = _find(_pixel_store(data, model.image, images), places)
         preprocessor = Preprocessor(None, model.image.image_px, model.image.trim_border, data.limits)
         if not folder.is_dir():
             _say(console, f"features: decoding photos at {model.image.image_px} px")
@@ -193,19 +204,19 @@ def _build_stores(
     return FeatureStore(tokens, photos), Preprocessor(encoder, side_px, trim, data.limits)
 
 
-def _token_folder(
-    data: DataConfig,
-    text: NgramConfig | TransformerConfig,
-    fingerprint: str,
-    encoder: TextEncoder | None,
-) -> Path:
+def _token_store(text: NgramConfig | TransformerConfig, fingerprint: str, encoder: TextEncoder | None) -> str:
     settings = encoder.fingerprint() if encoder is not None else encoder_settings(text)
-    return data.processed_dir / STORE / f"tokens-{fingerprint[:12]}-{_key(settings)[:12]}"
+    return f"tokens-{fingerprint[:12]}-{_key(settings)[:12]}"
 
 
-def _pixel_folder(data: DataConfig, image: TimmConfig, images: str) -> Path:
+def _pixel_store(data: DataConfig, image: TimmConfig, images: str) -> str:
     sizes = [image.image_px, image.trim_border, to_plain(data.limits)]
-    return data.processed_dir / STORE / f"pixels-{images[:12]}-{_key(sizes)[:12]}"
+    return f"pixels-{images[:12]}-{_key(sizes)[:12]}"
+
+
+def _find(name: str, places: list[Path]) -> Path:
+    folders = [place / name for place in places]
+    return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
 def _images_key(data: DataConfig, table: pd.DataFrame) -> str:

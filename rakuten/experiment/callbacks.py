@@ -17,7 +17,7 @@ from rakuten.config import TrainConfig
 from rakuten.data.files import atomic_write
 from rakuten.experiment.module import VAL_F1
 from rakuten.experiment.pruning import Pruned, ReportEpoch
-from rakuten.experiment.tracking import TrackedRun
+from rakuten.experiment.tracking.courier import TrackedRun
 
 BEST, LAST = "best", "last"
 

@@ -17,7 +17,7 @@ from rakuten.experiment.callbacks import BEST, LAST, AtomicCheckpoints, Tracking
 from rakuten.experiment.module import ClassifierModule
 from rakuten.experiment.runs import RunFolder
 from rakuten.experiment.sides import Rows
-from rakuten.experiment.tracking import TrackedRun
+from rakuten.experiment.tracking.courier import TrackedRun
 from rakuten.model.bundle import build_classifier
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.losses import prior_bias

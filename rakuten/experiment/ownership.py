@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 
-from rakuten.config import TrainConfig
+from rakuten.config import DoctorConfig, TrainConfig
 from rakuten.errors import RakutenError
-from rakuten.experiment.courier import TrackedRun, UntrackedRun
-from rakuten.experiment.journal import Status
 from rakuten.experiment.pruning import Pruned
 from rakuten.experiment.runs import RunFolder, State, all_runs
-from rakuten.experiment.tracking import check_store, deliver_pending, finish_run
+from rakuten.experiment.tracking.courier import TrackedRun, UntrackedRun
+from rakuten.experiment.tracking.delivery import deliver_pending, finish_run
+from rakuten.experiment.tracking.journal import Status
+from rakuten.experiment.tracking.store import Away, check_store
 
 STATE_TAG, REASON_TAG = "rakuten.state", "rakuten.reason"  # tags of an ended run
 
@@ -82,18 +84,25 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def prepare_record(config: TrainConfig, console: Console) -> None:
+def prepare_record(config: TrainConfig | DoctorConfig, console: Console) -> None:
     """Make sure that a run can be recorded, and that those before it are.
 
+    A store that is away costs no run: it is told, and the record goes to disk until the store is back.
+
     Raises:
-        RakutenError: the tracking store cannot be reached or opened; within seconds.
+        RakutenError: the tracking store cannot be used, now or later; within seconds.
     """
-    check_store(config.tracking)
+    try:
+        check_store(config.tracking)
+    except Away as away:
+        said = escape(f"{away.problem} now ({away.got})")
+        console.print(f"[yellow]{said}: the record is kept on disk and delivered later[/yellow]")
+        return
     _end_abandoned_runs(config, console)
     deliver_pending(config.tracking, config.outputs_dir, console)  # now it is known which of them are over
 
 
-def _end_abandoned_runs(config: TrainConfig, console: Console) -> None:
+def _end_abandoned_runs(config: TrainConfig | DoctorConfig, console: Console) -> None:
     """Runs whose process vanished (kill -9, power cut) get the status that they could not set themselves."""
     for run in list(all_runs(config.outputs_dir)):
         if not run.is_abandoned:

@@ -15,11 +15,21 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 from rakuten.errors import RakutenError
 
 STATE, CONFIG = "run.json", "config.yaml"  # in checkpoints/: what became of the run, and what it was told
-PASSIVE = ("resume", "debug", "outputs_dir", "tags", "tracking", "bootstrap")  # keys that change no weight
+PASSIVE = (
+    "resume",
+    "debug",
+    "outputs_dir",
+    "tags",
+    "tracking",
+    "bootstrap",
+    "publish",
+    "metrics",
+)  # keys that change no weight
 GROUP_TAG = "rakuten.group"  # tag of runs that one command started
 _LET_GO_S = 30
 State = Literal["running", "finished", "failed", "killed", "pruned"]
@@ -35,6 +45,7 @@ class RunFolder:
     host: str
     pid: int
     pid_started: float  # of the process, so that a recycled pid is not taken for it
+    uuid: str = ""  # the run's name wherever it is recorded, given here and not by MLflow, which may be away
     tracking_id: str | None = None
     group: str | None = None  # of the runs that were started by one command
     is_trial: bool = False  # of a study, which alone goes on with it
@@ -98,7 +109,7 @@ def create_run(outputs_dir: Path, config_key: str, group: str | None = None) -> 
     """A new run folder."""
     path = outputs_dir / new_run_id()
     path.mkdir(parents=True, exist_ok=False)
-    return claim(RunFolder(path, config_key, "running", "", 0, 0.0, group=group))
+    return claim(RunFolder(path, config_key, "running", "", 0, 0.0, str(uuid4()), group=group))
 
 
 def open_trial(outputs_dir: Path, run_id: str, config_key: str, group: str) -> RunFolder:
@@ -118,7 +129,7 @@ def open_trial(outputs_dir: Path, run_id: str, config_key: str, group: str) -> R
     if run is not None and run.config_key != config_key:
         shutil.rmtree(path)
     if run is None or run.config_key != config_key:
-        run = RunFolder(path, config_key, "running", "", 0, 0.0, group=group, is_trial=True)
+        run = RunFolder(path, config_key, "running", "", 0, 0.0, str(uuid4()), group=group, is_trial=True)
     return claim(run) if run.state in ("running", "killed") else run
 
 

@@ -22,7 +22,11 @@ from rakuten.experiment.metrics import score
 from rakuten.experiment.runs import RunFolder, newest_bundle
 from rakuten.experiment.sides import Rows, side_rows
 from rakuten.experiment.summary import SideScores, score_table
-from rakuten.model.bundle import Predictor, update_info
+from rakuten.experiment.tracking.delivery import attach
+from rakuten.experiment.tracking.journal import JOURNAL
+from rakuten.experiment.tracking.store import RUN_TAG
+from rakuten.model.bundle import Predictor
+from rakuten.model.bundle_files import update_info
 
 METRICS = "metrics.json"
 LATENCY_PRODUCTS = 50
@@ -56,22 +60,23 @@ def score_run(
 def measure(
     config: TrainConfig, features: Features, rows: NDArray[np.int64], run: RunFolder
 ) -> dict[str, float]:
-    """The run's bundle on these rows: its scores, and what it costs.
-
-    latency_ms: median time of one product through the model, its text tokenized and its photo decoded already.
-    bundle_mb: size on disk, 10^6 bytes.
-    """
+    """The run's bundle on these rows: its scores, and what it costs in `latency_ms` and `size_mb`."""
     predictor = Predictor.load(run.bundle, device_of(config.trainer))
     scores = score(predict_rows(predictor, features, rows))
     scored = {name: value for name, value in scores.items() if value is not None}
     with atomic_write(run.evaluation / METRICS) as path:
         path.write_text(json.dumps({"val": {"both": scores}}, indent=1) + "\n", encoding="utf-8")
     update_info(run.bundle, metrics={"val": {"both": scores}})
-    size_bytes = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
-    return scored | {"latency_ms": _latency_ms(predictor, features, rows), "bundle_mb": size_bytes / 1e6}
+    return scored | {"latency_ms": latency_ms(predictor, features, rows), "bundle_mb": size_mb(run.bundle)}
 
 
-def _latency_ms(predictor: Predictor, features: Features, rows: NDArray[np.int64]) -> float:
+def size_mb(bundle: Path) -> float:
+    """Size on disk, 10^6 bytes."""
+    return sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6
+
+
+def latency_ms(predictor: Predictor, features: Features, rows: NDArray[np.int64]) -> float:
+    """Median time of one product through the model, its text tokenized and its photo decoded already."""
     times_s = []
     for batch in make_loader(
         BatchDataset(features, rows[:LATENCY_PRODUCTS]), batch_size=1, token_budget=TOKEN_BUDGET
@@ -88,11 +93,13 @@ def evaluate_bundle(config: EvaluateConfig, console: Console) -> Path:
     `val` is the one that the bundle's own training drew.
 
     Raises:
-        RakutenError: no bundle, one trained for other codes, or nothing on that side.
+        RakutenError: no bundle, one trained for other codes, nothing on that side, or a file to attach that is not there.
     """
+    if missing := [str(path) for path in config.attach if not path.is_file()]:
+        raise DataError(f"no file to attach at {', '.join(missing)}")
     bundle = config.bundle or newest_bundle(config.outputs_dir)
     predictor = Predictor.load(bundle, best_device())
-    _check_codes(predictor, config.data)
+    check_codes(predictor, config.data)
     model = TypeAdapter(ModelConfig).validate_python(predictor.info["model"])
     features = load_features(config.data, model, console, predictor.preprocessor.text_encoder)
     lineage = predictor.info["lineage"]
@@ -121,10 +128,18 @@ def evaluate_bundle(config: EvaluateConfig, console: Console) -> Path:
         batch_size=config.batch_size,
     )
     console.print(score_table(f"{title} · {len(rows):,} products", scores, limits))
+    if config.attach:
+        run = lineage[RUN_TAG]
+        journal = config.outputs_dir / run / "checkpoints" / JOURNAL
+        attach(config.tracking, run, lineage["tracking_id"], config.attach, journal, console)
     return folder / "report.html"
 
 
-def _check_codes(predictor: Predictor, data: DataConfig) -> None:
+def check_codes(predictor: Predictor, data: DataConfig) -> None:
+    """
+    Raises:
+        DataError: the bundle answers with other codes than the catalogue's.
+    """
     if predictor.labels.codes != data.labels.codes:
         raise DataError(
             f"the bundle answers with other codes than those of the catalogue {data.name!r}",

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from rakuten.config import TrainConfig
 from rakuten.experiment.runs import RunFolder
-from rakuten.experiment.tracking import without_password
+from rakuten.experiment.tracking.journal import without_password
 
 SideScores = dict[str, dict[str, float | None]]  # {both|text|image: {metric: value}}
 ROWS = {"both": "text and photo", "text": "text only", "image": "photo only"}

@@ -1,6 +1,7 @@
 """A config -> a tracked run: data, training, calibration, bundle, evaluation."""
 
 import logging
+import shutil
 import warnings
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from rakuten.data.files import atomic_write
 from rakuten.data.split import TEST
 from rakuten.errors import RakutenError
 from rakuten.experiment.callbacks import LAST, EpochReporter
-from rakuten.experiment.courier import TrackedRun
+from rakuten.experiment.card import write_card
 from rakuten.experiment.device import device_of, prepare_torch
 from rakuten.experiment.evaluate import calibrate
 from rakuten.experiment.fit import fit
+from rakuten.experiment.lineage import DIFF, UUID_TAG, digest, git_diff, git_tags
 from rakuten.experiment.ownership import Own, owned, prepare_record, terminable
 from rakuten.experiment.pruning import Pruned, ReportEpoch, Trial
 from rakuten.experiment.runs import (
@@ -31,17 +33,15 @@ from rakuten.experiment.runs import (
     find_interrupted,
     open_trial,
 )
-from rakuten.experiment.scoring import best_possible, measure, score_run
+from rakuten.experiment.scoring import METRICS, best_possible, measure, score_run
 from rakuten.experiment.sides import Rows, split_rows
 from rakuten.experiment.summary import SideScores, print_summary
-from rakuten.experiment.tracking import (
-    JOURNAL,
-    RUN_TAG,
-    git_tags,
-    public,
-    start_run,
-)
+from rakuten.experiment.tracking.courier import TrackedRun
+from rakuten.experiment.tracking.delivery import public, start_run
+from rakuten.experiment.tracking.journal import JOURNAL
+from rakuten.experiment.tracking.store import RUN_TAG
 from rakuten.model.bundle import Predictor, save_bundle
+from rakuten.model.bundle_files import copy_bundle
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.pretrained import require_weights
 
@@ -71,6 +71,7 @@ def train(config: TrainConfig, console: Console) -> Path:
         own.run = run = run.with_tracking(tracked.run_id or run.tracking_id)  # MLflow may have come only now
         _bundle(config, features, rows, run, classifier, tags)
         scores = score_run(config, features, rows, run, tags)
+        write_card(run.bundle)
         own.run = run.with_result(
             {
                 f"{side}/{name}": value
@@ -85,6 +86,11 @@ def train(config: TrainConfig, console: Console) -> Path:
         if interrupted:
             raise KeyboardInterrupt
     (run.checkpoints / f"{LAST}.ckpt").unlink(missing_ok=True)  # a finished run has nothing to resume
+    if config.publish is not None:
+        copy_bundle(run.bundle, config.publish)
+    if config.metrics is not None:
+        with atomic_write(config.metrics) as path:
+            shutil.copyfile(run.evaluation / METRICS, path)
     return run.bundle
 
 
@@ -131,8 +137,9 @@ def train_trial(config: TrainConfig, trial: Trial, report: ReportEpoch, console:
 
 
 def _tags(config: TrainConfig, features: Features, run: RunFolder) -> dict[str, str]:
-    ours = {"data_fingerprint": features.fingerprint, RUN_TAG: run.run_id}
-    return git_tags(REPOSITORY) | ours | config.tags
+    ours = {"data_fingerprint": features.fingerprint, RUN_TAG: run.run_id, UUID_TAG: run.uuid}
+    diff = git_diff(REPOSITORY)
+    return git_tags(REPOSITORY) | ({"git_diff_sha256": digest(diff)} if diff else {}) | ours | config.tags
 
 
 def _start(
@@ -152,6 +159,9 @@ def _start(
     own.run = run.with_tracking(own.tracked.run_id or run.tracking_id)
     with atomic_write(run.checkpoints / CONFIG) as path:
         path.write_text(to_yaml(public(config)), encoding="utf-8")
+    if diff := git_diff(REPOSITORY):
+        (run.checkpoints / DIFF).write_text(diff, encoding="utf-8")
+        own.tracked.log_text(diff, DIFF)
     _log_settings(config, features, own.tracked)
 
 
@@ -225,6 +235,8 @@ def _bundle(
         "tracking_id": run.tracking_id,
         "seed": config.seed,
         "split": to_plain(config.data.split),
+        "catalogue": config.data.name,
+        "data": features.sources,
     }
     # Calibrated from the first: a bundle that is there may be served.
     save_bundle(

@@ -3,15 +3,13 @@
 No pickle anywhere, every file's hash checked before it is used, and nothing of Lightning or Hydra needed.
 """
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,12 +26,19 @@ from rakuten.data.labels import Code, LabelSet
 from rakuten.data.preprocess import Example, Preprocessor, Product
 from rakuten.data.text_encoder import load_encoder
 from rakuten.errors import BundleError
+from rakuten.model.bundle_files import (
+    FORMAT,
+    TOKENIZER,
+    WEIGHTS,
+    check_hashes,
+    read_info,
+    sha256,
+    write_info,
+)
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.image import build_image_tower
 from rakuten.model.text import TransformerTower, build_text_tower
 
-FORMAT: Final = 1
-INFO, WEIGHTS, TOKENIZER = "bundle.json", "weights.safetensors", "tokenizer"
 Modality = Literal["text", "image"]
 
 
@@ -75,9 +80,9 @@ class Predictor:
             BundleError: no bundle there, a file torn or tampered with, or a format this version cannot read.
         """
         folder = Path(path)
-        info = _read_info(folder)
+        info = read_info(folder)
         try:
-            _check_hashes(folder, info["hashes"])
+            check_hashes(folder, info["hashes"])
             config = TypeAdapter(ModelConfig).validate_python(info["model"])
             labels = LabelSet(tuple(info["labels"]["codes"]), tuple(info["labels"]["names"]))
             limits = TypeAdapter(Limits).validate_python(info["preprocessing"]["limits"])
@@ -196,78 +201,11 @@ def save_bundle(
         "lineage": dict(lineage),
         "drift_reference": None,
         "hashes": {
-            str(path.relative_to(partial)): _sha256(path)
+            str(path.relative_to(partial)): sha256(path)
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         },
     }
-    _write_info(partial, info)
+    write_info(partial, info)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-
-
-def update_info(folder: Path, **changes: Any) -> None:
-    """Change fields of a bundle's JSON (calibration, metrics, ...) in one atomic step."""
-    _write_info(folder, _read_info(folder) | changes)
-
-
-def _write_info(folder: Path, info: Mapping[str, Any]) -> None:
-    body = {key: value for key, value in info.items() if key != "checksum"}
-    temporary = folder / (INFO + ".tmp")
-    text = json.dumps(body | {"checksum": _checksum(body)}, indent=1, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(folder / INFO)
-
-
-def _read_info(folder: Path) -> dict[str, Any]:
-    path = folder / INFO
-    if not path.is_file():
-        raise BundleError(
-            f"no bundle at {folder}",
-            expected=f"a folder with {INFO}",
-            fix="train one: python scripts/train.py",
-        )
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-        written = info.pop("checksum")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BundleError(
-            f"{path} is torn", got=str(error), fix="train again or fetch the bundle anew"
-        ) from error
-    if info.get("format") != FORMAT:
-        raise BundleError(
-            f"{path} is of another format",
-            expected=FORMAT,
-            got=info.get("format"),
-            fix="serve it with the version of rakuten that wrote it, or train again",
-        )
-    if written != _checksum(info):
-        raise BundleError(
-            f"{path} was changed after it was written", fix="train again or fetch the bundle anew"
-        )
-    return dict(info)
-
-
-def _check_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
-    for name, expected in hashes.items():
-        path = folder / name
-        if (
-            not path.resolve().is_relative_to(folder.resolve())
-            or not path.is_file()
-            or _sha256(path) != expected
-        ):
-            raise BundleError(
-                f"the bundle's {name} is missing, torn or changed",
-                expected=f"sha256 {expected}",
-                got=f"sha256 {_sha256(path)}" if path.is_file() else "no such file",
-                fix="train again or fetch the bundle anew",
-            )
-
-
-def _checksum(info: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

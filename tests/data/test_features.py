@@ -17,6 +17,8 @@ from rakuten.cli import compose
 from rakuten.config import TrainConfig
 from rakuten.data import store
 from rakuten.data.features import Features, load_features
+from rakuten.data.ingest import ingest
+from rakuten.data.ingest_report import IngestReport
 from rakuten.data.preprocess import Preprocessor
 from rakuten.errors import DataError
 
@@ -236,10 +238,11 @@ def test_what_fits_is_read_and_the_rest_is_built_in_the_cache(
     with work() as done:
         assert load(make(*cache)).data.processed_dir == tmp_path / "processed"
     assert done == {"photos": 0, "texts": 0}
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").rglob("*.csv"))
 
     other = load(make(*cache, "data.split.salt=1"))
     assert other.data.processed_dir == tmp_path / "cache/processed"
+    load(make(*cache, "data.split.salt=1", "data.prepare=never"))  # reads the pipeline's table
     load(make(*cache, "model.image.image_px=24"))
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "processed").rglob("*") if path.is_file()}
     assert after == before
@@ -250,10 +253,21 @@ def test_a_stage_takes_what_another_left_without_raw_data(
 ) -> None:
     built = load(make())
     shutil.rmtree(root)
-    taken = load(make("data.prepare=never"))
+    with work() as done:
+        taken = load(make("data.prepare=never"))
     assert taken.fingerprint == built.fingerprint
+    assert done == {"photos": 0, "texts": 0}
+
+
+def test_a_stage_builds_on_what_ingest_left(make: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = make("data.prepare=never")
     with pytest.raises(DataError, match="features are not built"):
-        load(make("data.prepare=never", "model.image.image_px=24"))
+        load(config)
+    ingested = ingest(config.data, console=None)
+    (tmp_path / "raw/X_train.csv").write_text("changed since")
+    load_features(config.data, config.model, stage=True)
+    assert IngestReport.load(tmp_path / "interim/ingest.json") == ingested
+    assert len(load(config).table) == 40
 
 
 @pytest.mark.parametrize("name", ["features.json", "train_features.csv"])

@@ -13,9 +13,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from rakuten.config import TrackingConfig
-from rakuten.experiment import courier
-from rakuten.experiment.journal import Journal
-from rakuten.experiment.tracking import deliver_pending, start_run
+from rakuten.experiment.tracking import courier
+from rakuten.experiment.tracking.delivery import deliver_pending, start_run
+from rakuten.experiment.tracking.journal import Journal
 from rakuten.experiment.train import train
 from tests.experiment.conftest import ENVIRONMENT, ROOT, MakeTrain, Told
 from tests.services import MlflowServer, mlflow_server
@@ -157,7 +157,7 @@ LOGS = """
 import os, signal, sys, time
 from pathlib import Path
 from rakuten.config import TrackingConfig
-from rakuten.experiment.tracking import start_run
+from rakuten.experiment.tracking.delivery import start_run
 config = TrackingConfig(kind="mlflow", uri=sys.argv[1], artifact_root=sys.argv[2], experiment="rakuten")
 run = start_run(config, sys.argv[3], {"a": "b"}, Path(sys.argv[4]))
 run.log_params({"p": 1})

@@ -1,34 +1,19 @@
 """The report's page in a real browser: complete offline, quiet, its table sorts, no sideways scroll on a phone."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.browser import open_page
 from tests.experiment.test_report import write
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-)
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        reason = "chromium is not installed: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page(offline=True, viewport={"width": 390, "height": 844})
-        browser.close()
+    with open_page(offline=True) as page:
+        yield page
 
 
 def test_the_page_works_offline_on_a_phone(page: Page, tmp_path: Path) -> None:

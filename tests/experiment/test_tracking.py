@@ -14,7 +14,9 @@ from rakuten.cli import compose
 from rakuten.config import TrackingConfig
 from rakuten.config_io import to_flat_dict, to_plain
 from rakuten.errors import RakutenError
-from rakuten.experiment.tracking import check_store, finish_run, public, start_run, without_password
+from rakuten.experiment.tracking.delivery import finish_run, public, start_run
+from rakuten.experiment.tracking.journal import without_password
+from rakuten.experiment.tracking.store import check_store
 from tests.experiment.conftest import ENVIRONMENT, ROOT, TRACKED, Shop
 
 
@@ -151,7 +153,8 @@ def test_a_run_may_have_another_name_than_its_folder(tmp_path: Path) -> None:
 def test_tracking_off_imports_no_mlflow() -> None:
     program = (
         "import sys; from rakuten.cli import compose;"
-        "from pathlib import Path; from rakuten.experiment.tracking import check_store, start_run;"
+        "from pathlib import Path; from rakuten.experiment.tracking.delivery import start_run;"
+        "from rakuten.experiment.tracking.store import check_store;"
         "config = compose('train', ['tracking=off']).tracking;"
         "check_store(config); run = start_run(config, 'x', {}, Path('x/y'));"
         "run.log_metrics({'a': 1.0}); run.set_tags({'b': 'c'}); run.finish('FINISHED');"

@@ -17,7 +17,8 @@ from transformers import CamembertConfig, CamembertModel
 from rakuten.config import ModelConfig
 from rakuten.data.preprocess import Product
 from rakuten.errors import BundleError
-from rakuten.model.bundle import Predictor, save_bundle, update_info
+from rakuten.model.bundle import Predictor, save_bundle
+from rakuten.model.bundle_files import update_info
 from rakuten.model.text import TransformerTower
 from tests.model.tiny import (
     LABELS,

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from rakuten.config import TrainConfig
 from rakuten.config_io import to_flat_dict
-from rakuten.experiment.journal import Status
 from rakuten.experiment.ownership import prepare_record
 from rakuten.experiment.runs import CONFIG, GROUP_TAG, RunFolder, all_runs, new_run_id
 from rakuten.experiment.sweep.display import short_name
-from rakuten.experiment.tracking import JOURNAL, PARENT_TAG, start_run
+from rakuten.experiment.tracking.delivery import PARENT_TAG, start_run
+from rakuten.experiment.tracking.journal import JOURNAL, Status
 
 SCORES = ("val/weighted_f1", "test/weighted_f1", "test/macro_f1", "test/accuracy")
 

@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from rakuten.experiment.sweep.trial import Job, Outcome, Report, run_trial
-from rakuten.experiment.tracking import PRELOAD
+from rakuten.experiment.tracking.delivery import PRELOAD
 
 
 class TrialProcess:

@@ -22,13 +22,13 @@ from rakuten.config.sweep import SweepConfig
 from rakuten.config_io import to_yaml
 from rakuten.data.files import atomic_write
 from rakuten.errors import RakutenError
-from rakuten.experiment.journal import Status
 from rakuten.experiment.ownership import ending_tags
 from rakuten.experiment.runs import read_run
 from rakuten.experiment.sweep.display import rank, reasons, spent_s, trial_table
 from rakuten.experiment.sweep.page import study_page
 from rakuten.experiment.sweep.study import LEASE, RUN, Claim, StorageAway, Study, exclusive
-from rakuten.experiment.tracking import JOURNAL, PARENT_TAG, deliver_pending, start_run, without_password
+from rakuten.experiment.tracking.delivery import PARENT_TAG, deliver_pending, start_run
+from rakuten.experiment.tracking.journal import JOURNAL, Status, without_password
 
 DELIVER_EVERY_S, ASK_AGAIN_S = 20, 3
 Answer = TypeVar("Answer")

@@ -33,7 +33,7 @@ from rakuten.errors import RakutenError
 from rakuten.experiment.runs import new_run_id, process_start
 from rakuten.experiment.sweep.definition import refuse_another
 from rakuten.experiment.sweep.samplers import build_pruner, build_sampler, draw
-from rakuten.experiment.tracking import without_password
+from rakuten.experiment.tracking.journal import without_password
 
 LEASE, RUN, RESULT, REASON = "lease", "run", "result", "reason"  # a trial's attributes
 DEFINITION, STARTS = "definition", "starts"  # a study's

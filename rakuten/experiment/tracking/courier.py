@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.markup import escape
 
 from rakuten.errors import RakutenError
-from rakuten.experiment.journal import Journal, Op, Status, left_behind, now_ms
+from rakuten.experiment.tracking.journal import Journal, Op, Status, left_behind, now_ms
 
 FLUSH_S = 20  # how long a run that has ended waits for its record to arrive
 MAX_PARAM_CHARS = 500
@@ -89,6 +89,14 @@ class JournaledRun:
     def finish(self, status: Status) -> None:
         """Waits for MLflow, but not for long."""
         self._journal.append("finish", status=status, time=now_ms())
+        self._flush()
+
+    def close(self) -> None:
+        """As `finish`, of a run whose end was told before."""
+        self._journal.append("close")
+        self._flush()
+
+    def _flush(self) -> None:
         if not self._courier.flush(FLUSH_S):
             path = escape(str(self._journal.path))
             self._journal.tell(

@@ -1,6 +1,6 @@
 """What a run says, on disk before it goes to MLflow: an outage costs neither the run nor its record.
 
-One JSON object a line, from a `start` to a `finish`. The file goes when all of it has arrived, so one that is there
+One JSON object a line, from a `start` to a `finish` or a `close`. The file goes when all of it has arrived, so one that is there
 has something to deliver, from its first line on: delivered twice is the same as once.
 """
 
@@ -27,13 +27,14 @@ JOURNALS = f"*/checkpoints/{JOURNAL}", "sweeps/*/*.jsonl"  # below outputs_dir
 HELD_S = 60  # a journal is waited for that another process is just delivering
 MAX_METRICS_PER_CALL = 1000  # MLflow's limit of a batch
 FIELDS = {  # what each kind of line holds, beside its `op`
-    "start": {"name", "run_name", "resume_id", "tags", "uri", "experiment", "time"},
+    "start": {"name", "run_name", "resume_id", "tags", "uri", "experiment", "time"},  # and `reopen`
     "params": {"params"},
     "metrics": {"values", "step", "time"},  # milliseconds, when it was said
     "artifacts": {"folder", "name"},
     "text": {"text", "name"},
     "tags": {"tags"},
     "finish": {"status", "time"},
+    "close": set(),  # of what was said of a run that had ended before
 }
 Op = dict[str, Any]
 
@@ -88,7 +89,7 @@ class Journal:
 
     @property
     def finished(self) -> bool:
-        return self._last == "finish"
+        return self._last in ("finish", "close")
 
     @property
     def pending(self) -> bool:
@@ -167,7 +168,8 @@ def left_behind(
                 # Killed, a process wrote no `finish`. Its run may be resumed, which goes on in this file, so the file
                 # stays; until run.json says how the run ended, as it does once somebody has noticed that it did. What
                 # stands above other runs has no run.json: it was killed, and says otherwise if it is begun again.
-                ended = None if journal.finished else _ended(path)
+                is_over = journal.finished or not journal.start.get("reopen", True)
+                ended = None if is_over else _ended(path)
                 if ended is not None:
                     journal.append("finish", status=ended, time=int(path.stat().st_mtime * 1000))
                 yield journal

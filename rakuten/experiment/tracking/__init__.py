@@ -1,0 +1,1 @@
+"""Runs and their record in MLflow. The only part that imports mlflow."""

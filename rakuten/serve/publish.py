@@ -1,0 +1,54 @@
+"""Where the champion is, for whatever serves it on this machine."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rakuten.data.files import atomic_write
+from rakuten.errors import RakutenError
+from rakuten.model.bundle_files import check_bundle
+
+POINTER = "champion.json"  # below outputs_dir
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is to be served, and since when."""
+
+    model: str
+    version: str
+    run_id: str  # MLflow's
+    uuid: str | None
+    bundle: str
+    published_at: str  # ISO 8601, UTC
+
+
+def publish(
+    outputs_dir: Path, *, model: str, version: str, run_id: str, uuid: str | None, bundle: Path
+) -> Path:
+    """Point to the bundle; the path of the pointer. Whole or not at all, and the same twice.
+
+    Raises:
+        BundleError: it is torn or was changed.
+    """
+    check_bundle(bundle)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    body = asdict(Published(model, version, run_id, uuid, str(bundle.absolute()), now))
+    with atomic_write(outputs_dir / POINTER) as path:
+        path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return outputs_dir / POINTER
+
+
+def published(outputs_dir: Path) -> Published:
+    """
+    Raises:
+        RakutenError: nothing is published here, or the pointer is damaged.
+    """
+    path = outputs_dir / POINTER
+    if not path.is_file():
+        raise RakutenError(f"there is no champion at {path}", fix="promote one: python scripts/promote.py")
+    try:
+        return Published(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RakutenError(f"{path} is damaged", got=error, fix="promote again") from error
