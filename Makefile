@@ -8,10 +8,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance lint format lock clean
+.PHONY: help demo test acceptance lint format lock env stack stack-check clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install it, or name yours: make PYTHON=python3.12"; exit 1; }
@@ -48,9 +48,19 @@ format: $(READY)  ## ruff, writing
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## renew requirements.lock from pyproject.toml
+lock:  ## renew requirements.lock from pyproject.toml, and the lock of MLflow's image from it
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	echo uv | $(UV) pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements-uv.lock
+	printf '%s\n' mlflow boto3 'psycopg[binary]' | $(UV) pip compile - -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o deploy/mlflow.lock
+
+env:  ## a .env for development: what is missing in it, with random passwords
+	@$(PYTHON) deploy/make_env.py
+
+stack: $(READY)  ## PostgreSQL, S3 and MLflow on this machine, without Docker; Ctrl-C ends them
+	@$(BIN)/python -m deploy.stack
+
+stack-check: $(READY)  ## does each part of the stack answer, with Docker or without?
+	@$(BIN)/python -m deploy.check
 
 clean:  ## remove .venv and all that is generated
 	rm -rf $(VENV) data/demo data/interim data/processed outputs/*/ outputs/mlflow.db
