@@ -22,6 +22,7 @@ _ENVIRONMENT = {  # where it says nothing else itself
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # who needs MLflow here tries again by himself
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a shell reads stdout: bundle=$(python scripts/train.py)
 }
 _UPLOAD_S = "120"  # MLflow's own patience: a server may take longer to put a bundle away than to answer
 _BAD_UPLOAD = (400, 413)  # HTTP: no such name, too large
