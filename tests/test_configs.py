@@ -5,7 +5,7 @@ import torch
 from pydantic import TypeAdapter
 
 from rakuten.cli import CONF_DIR, compose
-from rakuten.config import EvaluateConfig, ModelConfig, PredictConfig, TrainConfig
+from rakuten.config import DoctorConfig, EvaluateConfig, ModelConfig, PredictConfig, TrainConfig
 from rakuten.config_io import to_plain
 from rakuten.data.fit_encoder import fit_encoder
 from rakuten.data.preprocess import Preprocessor
@@ -22,7 +22,7 @@ OPTIONS = sorted(
 )
 MODELS = [pair for pair in OPTIONS if pair[0].split("/")[0] in ("model", "experiment")]
 OPTIONS.remove(("data", "base"))  # what catalogues share, and what each must say for itself
-VERBS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}
+VERBS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "doctor": DoctorConfig}
 
 
 def name_of(value: object) -> str:
