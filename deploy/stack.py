@@ -56,9 +56,10 @@ def taken_port(name: str) -> Iterator[str]:
         try:
             knock.bind((settings.address(), int(os.environ[variable])))
         except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             yield (
-                f"port {os.environ[variable]} of {settings.address()} cannot be had ({error}): "
-                f"end what listens there, or change {variable} in .env and the address that names it"
+                f"port {os.environ[variable]} of {settings.address()} cannot be had ({why}): "
+                f"end what listens there, or change {variable} in .env"
             )
 
 

@@ -14,12 +14,12 @@ if [ ! -e "$POSTGRES_DATA" ]; then
   # Made under another name: what was cut off half way is made anew.
   new=$POSTGRES_DATA.new
   $run rm -rf "$new" "$new.password"
-  printf '%s' "$POSTGRES_PASSWORD" | $run sh -c 'cat >"$1"' sh "$new.password"
+  printf '%s' "$POSTGRES_PASSWORD" | $run tee "$new.password" >/dev/null
   $run initdb --pgdata="$new" --username="$POSTGRES_USER" --pwfile="$new.password" --auth=scram-sha-256 \
     --no-locale --encoding=UTF8 --data-checksums >/dev/null
   $run rm "$new.password"
   # Who may come from where is said by the address it listens on; a password is asked of everyone.
-  echo "host all all all scram-sha-256" | $run sh -c 'cat >>"$1"' sh "$new/pg_hba.conf"
+  echo "host all all all scram-sha-256" | $run tee -a "$new/pg_hba.conf" >/dev/null
   if [ "$POSTGRES_DB" != postgres ]; then
     echo "CREATE DATABASE \"$POSTGRES_DB\"" | $run postgres --single -D "$new" postgres >/dev/null
   fi
