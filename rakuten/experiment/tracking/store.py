@@ -20,6 +20,7 @@ RUN_TAG = "rakuten.run"  # holds the name of the run's folder
 _ENVIRONMENT = {  # where it says nothing else itself
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # who needs MLflow here tries again by himself
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a shell reads stdout: bundle=$(python scripts/train.py)
