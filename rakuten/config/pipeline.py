@@ -20,7 +20,7 @@ class DagConfig:
     model: str
     trainer: str
     tracking: str
-    experiment: str  # "null" for none
+    experiment: str
 
 
 @schema

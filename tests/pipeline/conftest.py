@@ -30,7 +30,7 @@ defaults:
   - rakuten
   - _self_
 name: shop
-root: data/raw/shop
+root: data/shop
 """
 EXPERIMENT = """\
 # @package _global_
@@ -49,13 +49,17 @@ class Project:
 
     folder: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return ENVIRONMENT | {"PYTHONPATH": str(self.folder)}  # its own code, not the installed one
+
     def run(
         self, *command: str, check: bool = True, **environment: str
     ) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=ENVIRONMENT | environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=580,
@@ -76,8 +80,11 @@ class Project:
     def stale(self) -> set[str]:
         """Stages that something which they themselves depend on has changed for, once conf/ is composed."""
         self.repro("compose")
-        status = yaml.safe_load(self.dvc("status", "--json").stdout)
-        return set(status)
+        return self.status()
+
+    def status(self) -> set[str]:
+        """The same, as things stand."""
+        return set(yaml.safe_load(self.dvc("status", "--json").stdout))
 
     @property
     def lock(self) -> dict[str, Any]:
@@ -111,11 +118,11 @@ def make_project(folder: Path) -> Project:
     project.write("conf/data/shop.yaml", CATALOGUE)
     project.write("conf/experiment/tiny.yaml", EXPERIMENT)
     pipeline = yaml.safe_load((folder / "conf/pipeline.yaml").read_text())
-    pipeline["dag"] |= {"data": "shop", "root": "data/raw/shop", "generated": [], "experiment": "tiny"}
+    pipeline["dag"] |= {"data": "shop", "root": "data/shop", "generated": [], "experiment": "tiny"}
     pipeline["retries"] = 0
     project.write("conf/pipeline.yaml", yaml.safe_dump(pipeline, sort_keys=False))
     small = ["data.demo.num_products=300", "data.demo.num_unlabelled=30", "data.demo.image_px=32"]
-    ensure_demo(compose("train", [*small, f"data.root={folder / 'data/raw/shop'}"]).data)
+    ensure_demo(compose("train", [*small, f"data.root={folder / 'data/shop'}"]).data)
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "as it stands")
