@@ -1,12 +1,14 @@
 """The pipeline of a team: runs in a real PostgreSQL, artifacts in a real bucket, data in another, seen in a browser."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.browser import open_page
 from tests.pipeline.conftest import Project, make_project
@@ -50,8 +52,6 @@ def project(shared: Team, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def output(project: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
-    import sys
-
     home = str(tmp_path_factory.mktemp("prefect"))
     done = project.run(sys.executable, "scripts/pipeline.py", PREFECT_HOME=home)
     return done.stdout + done.stderr
@@ -92,9 +92,9 @@ def test_no_secret_is_told(project: Project, output: str) -> None:
 
 def test_the_page_shows_the_run(shared: Team, project: Project, output: str) -> None:
     run = sorted((project.folder / "outputs").glob("*/checkpoints/run.json"))[0].parents[1].name
+    experiment = MlflowClient(shared.mlflow.uri).get_experiment_by_name("rakuten")
     with open_page(offline=False, width=1400, height=900) as page:
-        page.goto(shared.mlflow.uri)
-        page.get_by_text("rakuten", exact=True).first.click()
+        page.goto(f"{shared.mlflow.uri}/#/experiments/{experiment.experiment_id}/runs")
         page.get_by_text(run).first.wait_for()
 
 
