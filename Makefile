@@ -37,7 +37,7 @@ test: $(READY)  ## the tests; with CI=true the slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(if $(filter true,$(CI)),not acceptance,not slow and not acceptance)"
 
 acceptance: $(READY)  ## every "must show" that a command can show; CATALOGUE=PATH for those on real products
-	$(BIN)/pytest tests/acceptance -m acceptance -s
+	$(BIN)/pytest -m acceptance -s
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

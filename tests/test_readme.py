@@ -37,8 +37,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-# Of a study, two trials; the last value of a setting counts.
-SMALL_STUDY = [*SMALL["train"], "n_trials=2", "tracking=off"]
+# Of a study, one trial; the last value of a setting counts.
+SMALL_STUDY = [*SMALL["train"], "n_trials=1", "tracking=off"]
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

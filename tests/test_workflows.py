@@ -33,7 +33,7 @@ RUN = {
     "test/lint/lint and types",
     "test/test/trust the checkout",
     "nightly/drift/trust the checkout",
-    "nightly/drift/pipeline on the demo catalogue",
+    "nightly/drift/pipeline on the demo catalogue",  # by tests/pipeline/test_team.py
     "nightly/acceptance/trust the checkout",
     "release/version/the tag is the version",
     "release/version/the commit is on main",
@@ -229,29 +229,3 @@ def test_lint_and_types_pass_in_a_fresh_checkout(checkout: Path) -> None:
     done = run(step("test/lint/lint and types"), checkout, with_environment(checkout))
     assert done.returncode == 0, done.stdout
     assert "Success" in done.stdout
-
-
-@pytest.mark.slow
-def test_the_pipeline_runs_in_a_fresh_checkout(checkout: Path, tmp_path: Path) -> None:
-    """The command as it is written, on a catalogue of a test's size."""
-    for name, pattern, small in (
-        ("conf/data/demo.yaml", r"num_products: \d+", "num_products: 400"),
-        ("conf/trainer/cpu.yaml", r"max_epochs: \d+", "max_epochs: 1"),
-        ("conf/train.yaml", r"bootstrap: \d+", "bootstrap: 20"),
-    ):
-        text, count = re.subn(pattern, small, (checkout / name).read_text(encoding="utf-8"))
-        assert count == 1, name
-        (checkout / name).write_text(text, encoding="utf-8")
-    environment = with_environment(checkout) | {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "HOME": str(tmp_path),
-    }
-    done = run(step("nightly/drift/pipeline on the demo catalogue"), checkout, environment)
-    assert done.returncode == 0, done.stdout[-3000:]
-    [kept] = [
-        each["with"]["path"]
-        for each in workflow("nightly")["jobs"]["drift"]["steps"]
-        if "upload-artifact" in each.get("uses", "")
-    ]
-    for path in kept.split():
-        assert (checkout / path).exists(), f"{path} is what the job keeps"

@@ -29,7 +29,7 @@ def ended(errors: str) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("num_workers", [2, 4])
+@pytest.mark.parametrize("num_workers", [2, pytest.param(4, marks=pytest.mark.acceptance)])
 def test_workers_share_a_study_exactly(
     num_workers: int, server: Postgres, shop: Shop, tmp_path: Path
 ) -> None:

@@ -72,6 +72,16 @@ def test_the_run_carries_the_lock_as_the_stage_left_it(finished: Project, tmp_pa
     assert len(lineage["rakuten.run_id"]) == 36
 
 
+def test_the_way_back_from_its_bundle_is_whole(finished: Project) -> None:
+    done = finished.run(sys.executable, "scripts/doctor.py", "lineage=models/shop", "json=true")
+    steps = [(row["check"], row["severity"]) for row in json.loads(done.stdout)]
+    assert {severity for _, severity in steps} == {"ok"}
+    assert {name for name, _ in steps} == {
+        *("bundle", "run", "bundle in MLflow", "commit", "uncommitted changes", "config", "pipeline", "data"),
+        "raw data",
+    }
+
+
 def test_a_changed_row_or_photo_makes_stale_what_reads_the_catalogue(finished: Project) -> None:
     root = finished.folder / "data/shop"
     for path in (root / "X_train.csv", sorted(root.glob("images/image_train/*.jpg"))[0]):

@@ -14,6 +14,7 @@ from tests.browser import open_page
 from tests.pipeline.conftest import Project, make_project
 from tests.pipeline.test_pipeline import round_trip
 from tests.services import Team, team
+from tests.workflows import step, workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SECRET = "any-secret-4711"
@@ -52,8 +53,11 @@ def project(shared: Team, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def output(project: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the nightly job's step says, as it is written there."""
     home = str(tmp_path_factory.mktemp("prefect"))
-    done = project.run(sys.executable, "scripts/pipeline.py", PREFECT_HOME=home)
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    command = step("nightly/drift/pipeline on the demo catalogue").run
+    done = project.run("bash", "-ec", command, PREFECT_HOME=home)
     return done.stdout + done.stderr
 
 
@@ -83,10 +87,20 @@ def test_runs_are_in_the_database_and_artifacts_in_the_bucket_alone(
     assert not list(shared.mlflow.folder.rglob("*.safetensors"))
 
 
+def test_what_the_nightly_job_keeps_is_there(project: Project, output: str) -> None:
+    uses = [
+        each
+        for each in workflow("nightly")["jobs"]["drift"]["steps"]
+        if "upload-artifact" in each.get("uses", "")
+    ]
+    [kept] = [each["with"]["path"].split() for each in uses]
+    assert all((project.folder / path).exists() for path in kept), kept
+
+
 def test_no_secret_is_told(project: Project, output: str) -> None:
     assert SECRET not in output
     for path in project.folder.rglob("*"):
-        if path.is_file() and path.name != ".env" and ".dvc/" not in str(path):
+        if path.is_file() and path.name != ".env" and not {".dvc", ".venv"} & set(path.parts):
             assert SECRET.encode() not in path.read_bytes(), path
 
 
