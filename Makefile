@@ -34,7 +34,7 @@ test: $(READY)  ## the tests; with CI=true the slow ones too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "$(if $(filter true,$(CI)),not acceptance,not slow and not acceptance)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal -m "$(if $(filter true,$(CI)),not acceptance,not slow and not acceptance)"
 
 acceptance: $(READY)  ## every "must show" that a command can show; CATALOGUE=PATH for those on real products
 	$(BIN)/pytest -m acceptance -s
@@ -66,4 +66,4 @@ stack-check: $(READY)  ## does each part of the stack answer, with Docker or wit
 	@$(BIN)/python -m deploy.check
 
 clean:  ## remove .venv and all that is generated
-	rm -rf $(VENV) data/demo data/interim data/processed outputs/*/ outputs/mlflow.db
+	rm -rf $(VENV) data/demo data/generated data/cache data/interim data/processed models reports outputs/*/ outputs/mlflow.db

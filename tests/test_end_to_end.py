@@ -28,6 +28,7 @@ def run(verb: str, arguments: list[str], folder: Path) -> "subprocess.CompletedP
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance  # tests/pipeline runs the same verbs, by DVC
 def test_ingest_features_train_evaluate_predict(tmp_path: Path) -> None:
     ingested = run("ingest", DEMO, tmp_path)
     assert ingested.stdout == "data/interim/demo/merged_train.csv\n"

@@ -47,6 +47,10 @@ ONLY_IN = {
     "pandas": ("rakuten/data/features.py", "rakuten/experiment/"),
     "transformers": ("rakuten/model/", "rakuten/data/fit_encoder.py"),
     "timm": ("rakuten/model/",),
+    "prefect": ("rakuten/pipeline/flow.py",),
+    "dvc": ("rakuten/doctor/",),
+    "boto3": ("rakuten/doctor/",),
+    "markdown": ("rakuten/experiment/card.py",),
 }
 NEVER = {"pickle", "joblib", "dill", "lightning", "sklearn", "bentoml"}
 

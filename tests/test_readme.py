@@ -71,8 +71,11 @@ def test_error_example_is_what_comes_out(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_commands_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("studies", [False, pytest.param(True, marks=pytest.mark.acceptance)])
+def test_commands_run(studies: bool, tmp_path: Path) -> None:
+    """In their order; those that are many runs take minutes each even here, and are only read in test_sweep_cli."""
     commands = [line for block in blocks("sh") for line in block.strip().splitlines()]
+    commands = [each for each in commands if studies or " -m " not in each]
     assert len(commands) >= 8
     for command in commands:
         program, script, *arguments = shlex.split(command)

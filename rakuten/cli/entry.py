@@ -37,6 +37,8 @@ _OFF_SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "true",
     "TOKENIZERS_PARALLELISM": "false",  # the fork warning of loaders' workers
 }
 

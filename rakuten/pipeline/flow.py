@@ -8,13 +8,14 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 from rich.console import Console
 from rich.table import Table
 
 from rakuten.config import PipelineConfig
 from rakuten.errors import RakutenError
-from rakuten.pipeline.stages import Done, StageError, push, repro, stage_names
+from rakuten.pipeline.stages import Done, StageError, push, repro, require_dag, stage_names
 
 
 def run_pipeline(config: PipelineConfig, console: Console) -> list[Done]:
@@ -22,8 +23,9 @@ def run_pipeline(config: PipelineConfig, console: Console) -> list[Done]:
 
     Raises:
         StageError: a stage failed, in its own words.
-        RakutenError: no dvc.yaml here.
+        RakutenError: no dvc.yaml here, or a schedule without a Prefect server.
     """
+    require_dag(config.dag)
     names = [name for name in stage_names() if not config.stages or name in config.stages]
     if not config.dag.generated:
         names = [name for name in names if name != "generate"]
@@ -35,6 +37,11 @@ def run_pipeline(config: PipelineConfig, console: Console) -> list[Done]:
         "retry_delay_s": config.retry_delay_s,
     }
     if config.schedule is not None:
+        if not PREFECT_API_URL.value():
+            raise RakutenError(
+                "a schedule needs a Prefect server",
+                fix="prefect server start, and PREFECT_API_URL=http://127.0.0.1:4200/api in .env",
+            )
         console.print(f"the pipeline waits for {config.schedule!r}; Ctrl-C ends it")
         pipeline.serve(name=config.dag.data, cron=config.schedule, parameters=parameters)
         return []

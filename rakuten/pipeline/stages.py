@@ -10,9 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from rakuten.errors import RakutenError
+from rakuten.config import DagConfig
+from rakuten.config_io import to_plain
+from rakuten.errors import ConfigError, RakutenError
 
-DAG, LOCK = Path("dvc.yaml"), Path("dvc.lock")
+DAG, CHOICE = Path("dvc.yaml"), Path("conf/pipeline.yaml")
 _SKIPPED = re.compile(r"^Stage '.*' (didn't change, skipping|is cached)", re.MULTILINE)
 _DVC_ERROR = re.compile(r"^ERROR: failed to reproduce '[^']*': .* exited with (-?\d+)", re.MULTILINE)
 _OUR_ERROR_LINES = 12
@@ -36,6 +38,20 @@ class Done:
     stage: str
     state: str
     seconds: float
+
+
+def require_dag(dag: DagConfig) -> None:
+    """
+    Raises:
+        ConfigError: it is not the one that DVC will read from conf/pipeline.yaml.
+    """
+    own = yaml.safe_load(CHOICE.read_text(encoding="utf-8"))["dag"] if CHOICE.is_file() else None
+    asked = to_plain(dag)
+    if own is not None and own != asked:
+        changed = ", ".join(f"dag.{name}" for name in asked if asked[name] != own.get(name))
+        raise ConfigError(
+            f"{changed} cannot be given to this command", fix=f"change it in {CHOICE}, where DVC reads it"
+        )
 
 
 def stage_names() -> list[str]:

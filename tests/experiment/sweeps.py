@@ -47,7 +47,11 @@ def finish_sweep(folder: Path, *more: str) -> "subprocess.CompletedProcess[str]"
 
 def trials_of(storage: str, name: str = "tiny") -> list[FrozenTrial]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.load_study(study_name=name, storage=storage).trials
+    database = optuna.storages.RDBStorage(storage)
+    try:
+        return optuna.load_study(study_name=name, storage=database).trials
+    finally:
+        database.engine.dispose()  # asked again and again, it would use up a server's connections
 
 
 def children_of(pid: int) -> list[int]:

@@ -324,6 +324,7 @@ def test_a_live_run_and_another_store_are_left_alone(
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance  # test_outages has the same, with all that a team shares
 def test_training_does_not_notice_that_the_server_dies(
     server: MlflowServer, train_config: MakeTrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,13 @@ COMMAND = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["basic", "joblib"]
+    "launcher",
+    [
+        pytest.param([], id="basic"),
+        pytest.param(
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], id="joblib", marks=pytest.mark.acceptance
+        ),
+    ],
 )
 def test_runs_stand_below_one_and_are_averaged_over_seeds(
     launcher: list[str], shop: Shop, tmp_path: Path

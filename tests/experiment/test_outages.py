@@ -11,6 +11,7 @@ from rakuten.cli import compose
 from rakuten.config import TrainConfig
 from rakuten.experiment.runs import read_run
 from rakuten.experiment.tracking import courier
+from rakuten.experiment.tracking.delivery import deliver_pending
 from rakuten.experiment.train import train
 from tests.experiment.conftest import DEMO, FUSION, LOOP, MakeTrain, Shop, Told, run_script
 from tests.services import Team, team
@@ -102,17 +103,12 @@ def test_no_outage_costs_a_run(
     assert run.state == "finished"
     journal = run.checkpoints / "tracking.jsonl"
     assert journal.exists(), told.text
-    done = run_script(
-        "doctor",
-        [
-            "deliver=true",
-            "tracking=server",
-            f"tracking.uri={shared.mlflow.uri}",
-            f"outputs_dir={config.outputs_dir}",
-        ],
-        Path(config.outputs_dir).parent,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    if (service, moment) == ("S3", "at the end"):  # once as people do it
+        places = [f"tracking.uri={shared.mlflow.uri}", f"outputs_dir={config.outputs_dir}"]
+        done = run_script("doctor", ["deliver=true", "tracking=server", *places], config.outputs_dir.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        assert deliver_pending(config.tracking, config.outputs_dir, told) == 1
     assert not journal.exists()
     assert record(shared.mlflow.uri, run.run_id) == undisturbed
 

@@ -205,7 +205,9 @@ def open_files(pid: int) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.acceptance)]
+)
 def test_stopped_from_a_shell_then_gone_on_with(number: signal.Signals, shop: Shop, tmp_path: Path) -> None:
     """Ctrl-C reaches every process of a terminal at once; the sweep alone answers."""
     folder = machine(tmp_path / "here", shop)

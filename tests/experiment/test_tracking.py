@@ -74,7 +74,9 @@ def test_metrics_by_step_and_by_epoch(run: Any, client: Any, shop: Shop) -> None
 def test_bundle_and_report_are_artifacts(run: Any, client: Any, shop: Shop) -> None:
     for folder in ("bundle", "evaluation"):
         copy = Path(client.download_artifacts(run.info.run_id, folder))
-        here = {str(path.relative_to(shop.run / folder)) for path in (shop.run / folder).rglob("*")}
+        own = (path.relative_to(shop.run / folder) for path in (shop.run / folder).rglob("*"))
+        # `scripts/evaluate.py` may have put another side's report beside those of the run
+        here = {str(path) for path in own if path.parts[0] != "calib"}
         assert {str(path.relative_to(copy)) for path in copy.rglob("*")} == here
         assert all(
             (copy / name).read_bytes() == (shop.run / folder / name).read_bytes()
