@@ -1,9 +1,8 @@
 """A stranger's catalogue: other codes, columns, files and photo names, by one YAML file and no code."""
 
 import csv
+import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from rakuten.cli import compose
 from rakuten.model.bundle import Predictor
+from tests.scripts import run_forked
 
 ROOT = Path(__file__).parents[1]
 WORDS = {
@@ -78,10 +78,8 @@ def write_catalogue(root: Path) -> None:
 
 
 def run(script: str, arguments: list[str], folder: Path) -> str:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / f"scripts/{script}.py"), "--config-dir", "my conf", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    arguments = ["--config-dir", "my conf", *arguments]
+    result = run_forked(ROOT / f"scripts/{script}.py", arguments, folder, os.environ)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

@@ -4,12 +4,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.scripts import run_forked
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What makes a command of the README small: the same verbs and options on a catalogue of a few hundred products.
@@ -43,9 +43,7 @@ SMALL_STUDY = [*SMALL["train"], "n_trials=1", "tracking=off"]
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    return run_forked(Path(arguments[0]), arguments[1:], folder, environment)
 
 
 def test_tree_names_every_module() -> None:
@@ -64,7 +62,8 @@ def test_tree_names_every_module() -> None:
 def test_error_example_is_what_comes_out(tmp_path: Path) -> None:
     command, *shown = blocks("console")[0].strip().splitlines()
     script, *arguments = shlex.split(command)[2:]
-    done = run([str(ROOT / script), *arguments], tmp_path)
+    command = [sys.executable, str(ROOT / script), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == shown
 

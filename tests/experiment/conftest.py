@@ -16,6 +16,7 @@ from rakuten.cli import compose
 from rakuten.config import EvaluateConfig, PredictConfig, TrainConfig
 from rakuten.data.demo import ensure_demo
 from rakuten.data.features import Features, load_features
+from tests.scripts import run_forked
 
 ROOT = Path(__file__).parents[2]
 DEMO = ["data.demo.num_products=320", "data.demo.num_unlabelled=60", "data.demo.image_px=32"]
@@ -46,9 +47,7 @@ def start_script(name: str, arguments: Sequence[str], folder: Path) -> "subproce
 
 
 def run_script(name: str, arguments: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    process = start_script(name, arguments, folder)
-    output, errors = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(name, process.returncode, output, errors)
+    return run_forked(ROOT / f"scripts/{name}.py", arguments, folder, ENVIRONMENT)
 
 
 @dataclass(frozen=True)
