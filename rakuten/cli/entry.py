@@ -33,12 +33,13 @@ from rakuten.errors import ConfigError, RakutenError
 Config = TypeVar("Config")
 CONF_DIR = Path(__file__).parents[2] / "conf"
 _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells report them
-_OFF_SWITCHES = {
+_ENVIRONMENT = {  # where it says nothing else itself
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "true",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # its 20 are too few for a busy machine
     "TOKENIZERS_PARALLELISM": "false",  # the fork warning of loaders' workers
 }
 
@@ -59,7 +60,7 @@ def run(
     Ends the process with 2 on a mistake in the configuration, with a RakutenError's own code, with 130 on
     Ctrl-C; any other exception passes with its traceback. Tracebacks of the former with `debug=true`.
     """
-    for name, value in _OFF_SWITCHES.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     arguments = sys.argv[1:]
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1" or any(
