@@ -22,7 +22,9 @@ ALLOWED = {
     "doctor": {"config", "errors", "data", "model", "experiment"},
     "cli": {"config", "config_io", "errors", "data.labels"},
     "pipeline": {"config", "config_io", "errors", "data"},
-    "serve": {"data", "errors", "data.labels", "model"},
+    # What is served and what watches it: no training there, and no Hydra.
+    "serve": {"config", "data", "errors", "data.labels", "model", "monitor"},
+    "monitor": {"config", "data", "errors", "data.labels", "model"},
 }
 TORCHLESS = {
     "raw",
@@ -44,15 +46,24 @@ ONLY_IN = {
     "matplotlib": ("rakuten/experiment/plots.py",),
     "jinja2": ("rakuten/experiment/report.py", "rakuten/experiment/card.py"),
     "torchmetrics": ("rakuten/experiment/",),
-    "pandas": ("rakuten/data/features.py", "rakuten/experiment/"),
+    "pandas": ("rakuten/data/features.py", "rakuten/experiment/", "rakuten/monitor/"),
     "transformers": ("rakuten/model/", "rakuten/data/fit_encoder.py"),
     "timm": ("rakuten/model/",),
     "prefect": ("rakuten/pipeline/flow.py",),
     "dvc": ("rakuten/doctor/",),
     "boto3": ("rakuten/doctor/",),
     "markdown": ("rakuten/experiment/card.py",),
+    "bentoml": ("rakuten/serve/",),
+    "fastapi": ("rakuten/serve/",),
+    "starlette": ("rakuten/serve/",),
+    "onnx": ("rakuten/model/",),
+    "onnxruntime": ("rakuten/model/",),
+    "prometheus_client": ("rakuten/monitor/",),
+    "sqlalchemy": ("rakuten/monitor/",),
+    "evidently": ("rakuten/monitor/",),
+    "sklearn": ("rakuten/monitor/",),
 }
-NEVER = {"pickle", "joblib", "dill", "lightning", "sklearn", "bentoml"}
+NEVER = {"pickle", "joblib", "dill", "lightning"}
 
 
 def imported(path: Path, *, at_top: bool = False) -> set[str]:
