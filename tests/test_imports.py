@@ -59,7 +59,11 @@ ONLY_IN = {
     "onnx": ("rakuten/model/",),
     "onnxruntime": ("rakuten/model/",),
     "prometheus_client": ("rakuten/monitor/",),
-    "sqlalchemy": ("rakuten/monitor/",),
+    "sqlalchemy": (
+        "rakuten/monitor/",
+        "rakuten/experiment/sweep/study.py",
+        "rakuten/experiment/tracking/store.py",
+    ),
     "evidently": ("rakuten/monitor/",),
     "sklearn": ("rakuten/monitor/",),
 }
