@@ -41,6 +41,7 @@ class TextEncoder(Protocol):
 
     pad_id: int
     vocab_size: int
+    unknown_id: int | None  # the id of what it does not know; None where nothing is unknown to it
 
     def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list["Tokens"]:
         """Tokens of N products, empty where both texts are."""
@@ -62,6 +63,7 @@ class NgramEncoder:
     """
 
     pad_id = 0
+    unknown_id: int | None = None
 
     def __init__(
         self,
@@ -154,6 +156,7 @@ class SubwordEncoder:
         self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
         self._tokenizer.no_padding()
         self.vocab_size: int = tokenizer.get_vocab_size()
+        self.unknown_id: int | None = _unknown_id(tokenizer)
 
     def encode(self, titles: Sequence[str], descriptions: Sequence[str]) -> list[Tokens]:
         pairs = zip(titles, descriptions, strict=True)
@@ -171,6 +174,13 @@ class SubwordEncoder:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:16]
         return f"subword-{self.max_tokens}-{digest}"
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    model = json.loads(tokenizer.to_str())["model"]
+    token = model.get("unk_token")  # Unigram keeps the id alone, WordPiece and BPE the token
+    unknown: int | None = model.get("unk_id") if token is None else tokenizer.token_to_id(token)
+    return unknown
 
 
 def load_encoder(folder: Path) -> TextEncoder:

@@ -1,0 +1,1 @@
+"""What the champion sees and says, and whether that has changed."""
