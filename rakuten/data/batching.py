@@ -74,8 +74,8 @@ def collate(
         tokens=torch.from_numpy(tokens),
         token_weights=torch.from_numpy(weights),
         pixels=torch.from_numpy(pixels),
-        has_text=torch.tensor([example.tokens is not None for example in examples]),
-        has_image=torch.tensor([example.pixels is not None for example in examples]),
+        has_text=torch.tensor([example.tokens is not None for example in examples], dtype=torch.bool),
+        has_image=torch.tensor([example.pixels is not None for example in examples], dtype=torch.bool),
         labels=torch.tensor(list(labels) or [-1] * len(examples), dtype=torch.int64),
         rows=torch.tensor(list(rows) or range(len(examples)), dtype=torch.int64),
     )

@@ -35,8 +35,10 @@ from rakuten.model.bundle_files import (
     sha256,
     write_info,
 )
+from rakuten.model.calibration import Calibration
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.image import build_image_tower
+from rakuten.model.runtime import Embeddings, Runtime, logits_of
 from rakuten.model.text import TransformerTower, build_text_tower
 
 Modality = Literal["text", "image"]
@@ -66,11 +68,13 @@ class Predictor:
     ):
         self.classifier = classifier.eval().to(device)
         self.preprocessor, self.labels, self.info, self.device = preprocessor, labels, dict(info), device
-        # A photo alone speaks on another scale than a text: each has its own temperature.
-        self.temperature = float(info["calibration"]["temperature"])
-        self.temperature_without_text = float(
-            info["calibration"].get("temperature_without_text", self.temperature)
-        )
+        calibration = Calibration.of(info["calibration"])
+        self.temperature = calibration.temperature
+        self.temperature_without_text = calibration.temperature_without_text
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(self.temperature, self.temperature_without_text)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> "Predictor":
@@ -117,6 +121,12 @@ class Predictor:
         if not examples:
             return []
         probs = self.probabilities(self.batch(examples), hide)
+        return self.answers_of(probs, [example.image_problem for example in examples], top_k=top_k)
+
+    def answers_of(
+        self, probs: NDArray[np.float64], image_problems: Sequence[str | None], *, top_k: int = 3
+    ) -> list[Answer]:
+        """As `predict`, from (B, C) calibrated probabilities, whichever runtime they came from."""
         best = np.argsort(-probs, axis=1, kind="stable")[:, : min(top_k, len(self.labels))]
         return [
             Answer(
@@ -124,9 +134,9 @@ class Predictor:
                 name=self.labels.names[order[0]],
                 confidence=float(row[order[0]]),
                 top=tuple((self.labels.codes[i], float(row[i])) for i in order),
-                image_problem=example.image_problem,
+                image_problem=problem,
             )
-            for row, order, example in zip(probs, best, examples, strict=True)
+            for row, order, problem in zip(probs, best, image_problems, strict=True)
         ]
 
     def batch(self, examples: Sequence[Example]) -> Batch:
@@ -145,9 +155,12 @@ class Predictor:
 
     def probabilities(self, batch: Batch, hide: Modality | None = None) -> NDArray[np.float64]:
         """(B, C) calibrated probabilities."""
-        has_text = batch.has_text[:, None] & (hide != "text")
-        temperature = torch.where(has_text, self.temperature, self.temperature_without_text)
-        return torch.softmax(self.logits(batch, hide).double() / temperature, dim=1).numpy()
+        has_text = batch.has_text.numpy() & (hide != "text")
+        return self.calibration.probabilities(self.logits(batch, hide).numpy(), has_text)
+
+    def probabilities_of(self, runtime: Runtime, embeddings: Embeddings) -> NDArray[np.float64]:
+        """(B, C) calibrated probabilities of products that a runtime's towers have seen already."""
+        return self.calibration.probabilities(logits_of(runtime, embeddings), embeddings.has_text)
 
 
 def build_classifier(

@@ -31,13 +31,17 @@ class Branch(nn.Module):
         # Orthogonal: what a step moves in the features moves as much in the logits, in no preferred direction.
         nn.init.orthogonal_(self.head.weight)
 
-    def forward(self, inputs: tuple[Tensor, ...], present: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (B, D) and logits (B, C); `inputs` hold the rows of `present` (B,) alone."""
+    def forward(self, inputs: tuple[Tensor, ...], present: Tensor) -> Tensor:
+        """Pooled features (B, D), the stand-in where absent; `inputs` hold the rows of `present` (B,) alone."""
         pooled = self.missing.expand(len(present), -1)
         if present.any():
             features = self.tower(*inputs).pooled
             pooled = pooled.to(features.dtype).index_copy(0, present.nonzero().squeeze(1), features)
-        return pooled, self.head(pooled)
+        return pooled
+
+    def filled(self, pooled: Tensor, present: Tensor) -> Tensor:
+        """Features (B, D) of which rows that are not `present` (B,) hold whatever, with the stand-in there."""
+        return torch.where(present[:, None], pooled, self.missing)
 
 
 class ProductClassifier(nn.Module):
@@ -53,13 +57,28 @@ class ProductClassifier(nn.Module):
             self.fusion = build_fusion(config.fusion, text.out_dim, image.out_dim, num_classes)
 
     def forward(self, batch: Batch) -> Logits:
-        text = image = text_logits = image_logits = None
+        text = image = None
         if self.text is not None:
-            text, text_logits = self.text((batch.tokens, batch.token_weights), batch.has_text)
+            text = self.text((batch.tokens, batch.token_weights), batch.has_text)
         if self.image is not None:
-            image, image_logits = self.image((batch.pixels,), batch.has_image)
+            image = self.image((batch.pixels,), batch.has_image)
+        return self._fuse(text, image, batch.has_text)
+
+    def head(self, text: Tensor | None, image: Tensor | None, has_text: Tensor, has_image: Tensor) -> Logits:
+        """As `forward`, from the towers' features (B, D_text) and (B, D_image); rows that are absent hold whatever."""
+        if self.text is not None:
+            assert text is not None
+            text = self.text.filled(text, has_text)
+        if self.image is not None:
+            assert image is not None
+            image = self.image.filled(image, has_image)
+        return self._fuse(text, image, has_text)
+
+    def _fuse(self, text: Tensor | None, image: Tensor | None, has_text: Tensor) -> Logits:
+        text_logits = None if self.text is None else self.text.head(text)
+        image_logits = None if self.image is None else self.image.head(image)
         if self.fusion is not None:
-            fused = self.fusion(text, image, text_logits, image_logits, batch.has_text)
+            fused = self.fusion(text, image, text_logits, image_logits, has_text)
         else:
             fused = text_logits if image_logits is None else image_logits
         return Logits(fused.float(), text_logits, image_logits)
