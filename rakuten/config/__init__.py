@@ -15,6 +15,7 @@ from rakuten.config.model import (
     TimmConfig,
     TransformerConfig,
 )
+from rakuten.config.monitoring import DriftConfig, EffectConfig
 from rakuten.config.pipeline import DagConfig, PipelineConfig
 from rakuten.config.promotion import GateConfig, PromoteConfig
 from rakuten.config.training import (
@@ -33,6 +34,8 @@ __all__ = [
     "DataConfig",
     "DemoConfig",
     "DoctorConfig",
+    "DriftConfig",
+    "EffectConfig",
     "EvaluateConfig",
     "Files",
     "FusionConfig",
