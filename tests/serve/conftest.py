@@ -1,0 +1,76 @@
+"""A tiny bundle, trained once by the real script, and services that answer from it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.conftest import ROOT
+from tests.experiment.conftest import DEMO, FUSION, LOOP
+from tests.scripts import run_forked
+from tests.serve.process import Service, house
+
+TRAIN = ["tracking=off", "trainer=cpu", *DEMO, *FUSION, *LOOP]
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where scripts/train.py has run twice: `first` and `second` hold the bundles' paths."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # trained by one worker for all
+    folder = shared / "served-shop"
+    with FileLock(shared / "served-shop.lock"):
+        if not (folder / "second").exists():
+            folder.mkdir()
+            for number, name in enumerate(("first", "second")):
+                result = run_forked(
+                    ROOT / "scripts/train.py",
+                    [*TRAIN, f"seed={number}"],
+                    folder,
+                    os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+                )
+                assert result.returncode == 0, result.stderr
+                (folder / name).write_text(str(folder / result.stdout.strip()))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(shop: Path) -> Path:
+    """A bundle with a text and an image tower, trained on the demo catalogue. Not to be changed: copy it."""
+    return Path((shop / "first").read_text())
+
+
+@pytest.fixture(scope="session")
+def other_bundle(shop: Path) -> Path:
+    """The same, trained from another seed: it gives other answers."""
+    return Path((shop / "second").read_text())
+
+
+@pytest.fixture(scope="session")
+def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with the settings that it comes with, version 1; shared, so it is only to be asked."""
+    service = Service(house(tmp_path_factory.mktemp("served") / "house", bundle))
+    try:
+        yield service.wait_until_ready()
+    finally:
+        service.kill()
+
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(bundle: Path, tmp_path: Path) -> Iterator[Serve]:
+    """A function: settings of conf/serve.yaml -> a service that is ready; killed with all its processes in the end."""
+    started: list[Service] = []
+
+    def start(**settings: object) -> Service:
+        service = Service(house(tmp_path / f"house-{len(started)}", bundle), **settings)
+        started.append(service)
+        return service.wait_until_ready()
+
+    yield start
+    for service in started:
+        service.kill()
