@@ -23,6 +23,7 @@ FORMAT: Final = 1
 # Of the photo's file, not of what the model sees: a shop that sends larger photos of the same things has not drifted.
 NOT_COMPARED: Final = frozenset({"image_width", "image_height"})
 LENGTHS: Final = frozenset({"title_chars", "description_chars", "num_tokens"})
+LARGEST: Final = 65_504.0  # of float16
 ABSENT: Final = ""  # the category of a product that has none
 
 
@@ -65,7 +66,7 @@ class Observations:
                 for k in columns
                 if k in categories
             },
-            embeddings={k: np.asarray(v, dtype=np.float16) for k, v in embeddings.items()},
+            embeddings={k: np.clip(v, -LARGEST, LARGEST).astype(np.float16) for k, v in embeddings.items()},
             labels=np.full(len(ids), -1, dtype=np.int64) if labels is None else labels,
         )
 

@@ -1,21 +1,49 @@
 """Rows of the inference log -> columns to compare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rakuten.data.labels import Code
-from rakuten.model.reference import Observations
+from rakuten.model.reference import Observations, Reference
 from rakuten.monitor.record import PredictionRecord
 
 
 def window_of(
-    records: Sequence[PredictionRecord],
-    codes: Sequence[Code],
-    feedback: dict[str, Code] | None = None,
+    records: Sequence[PredictionRecord], reference: Reference, feedback: Mapping[str, Code] | None = None
 ) -> Observations:
-    """The window of these records of one model version.
+    """The window of these records, all of the reference's model version.
+
+    A product that was asked for several times counts once, its first time: tests take products to come independently,
+    and a client that repeats itself is not drift.
 
     Args:
-        codes: (C,) of the reference.
         feedback: prediction id -> the right code, where somebody said so.
     """
-    raise NotImplementedError
+    kept = list(
+        {(each.probs.tobytes(), astuple(each.statistics)): each for each in reversed(records)}.values()
+    )
+    kept.reverse()
+    given = feedback or {}
+    position = {code: i for i, code in enumerate(reference.codes)}
+    labels = [
+        position.get(given[each.prediction_id], -1) if each.prediction_id in given else -1 for each in kept
+    ]
+    return Observations.of(
+        ids=[each.prediction_id for each in kept],
+        probs=np.array([each.probs for each in kept], dtype=np.float32).reshape(-1, len(reference.codes)),
+        statistics=[each.statistics for each in kept],
+        embeddings={
+            name: _stacked([getattr(each, f"{name}_embedding") for each in kept], embedding.shape[1])
+            for name, embedding in reference.seen.embeddings.items()
+        },
+        labels=np.array(labels, dtype=np.int64),
+    )
+
+
+def _stacked(rows: Sequence[NDArray[Any] | None], width: int) -> NDArray[np.float32]:
+    absent = np.full(width, np.nan, dtype=np.float32)
+    return np.array([absent if row is None else row for row in rows], dtype=np.float32).reshape(-1, width)
