@@ -1,5 +1,6 @@
 """`make stack-check`: does each part of the stack do what it is there for? The same for containers and for `make stack`."""
 
+import json
 import os
 import sys
 import tempfile
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -75,20 +77,61 @@ def found(experiment: str, run_id: str) -> None:
         raise RuntimeError(f"logged a metric and a file: the database has {rows}, the bucket {keys}")
 
 
+def asked(variable: str, path: str) -> Any:
+    """What a part of the profile `watch` says in JSON."""
+    with urlopen(f"http://{settings.host()}:{os.environ[variable]}{path}", timeout=5) as answer:
+        return json.load(answer)
+
+
+def prometheus() -> str:
+    groups = asked("PROMETHEUS_PORT", "/api/v1/rules")["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    if not rules or (wrong := [rule["name"] for rule in rules if rule["health"] == "err"]):
+        raise RuntimeError(f"{len(rules)} rules, of which these fail: {wrong if rules else 'all'}")
+    alertmanagers = asked("PROMETHEUS_PORT", "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+    if not alertmanagers:
+        raise RuntimeError("it knows no alertmanager: whatever it finds, nobody is told")
+    targets = asked("PROMETHEUS_PORT", "/api/v1/targets?state=active")["data"]["activeTargets"]
+    told = ", ".join(
+        f"{each['labels']['job']} at {each['labels']['instance']} {each['health']}" for each in targets
+    )
+    return f"{len(rules)} rules; {told}"  # a service that is down is for its alerts to tell
+
+
+def alertmanager() -> str:
+    asked("ALERTMANAGER_PORT", "/api/v2/status")
+    receivers = [each["name"] for each in asked("ALERTMANAGER_PORT", "/api/v2/receivers")]
+    return f"tells {', '.join(receivers)}"
+
+
+def grafana() -> str:
+    try:
+        return f"version {asked('GRAFANA_PORT', '/api/health')['version']}"
+    except URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError):
+            return "not here: it runs in its container alone"
+        raise
+
+
 PARTS: dict[str, Callable[[], str]] = {"PostgreSQL": postgres, "S3": s3, "MLflow": mlflow}
+WATCH: dict[str, Callable[[], str]] = {
+    "Prometheus": prometheus,
+    "Alertmanager": alertmanager,
+    "Grafana": grafana,
+}
 
 
 def main() -> int:
     settings.load()
     os.environ |= settings.libpq() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     failed = 0
-    for name, part in PARTS.items():
+    for name, part in (PARTS | (WATCH if settings.has("watch") else {})).items():
         start = time.monotonic()
         try:
             said, sign = part(), "ok"
         except Exception as error:  # whatever it is, the next part is looked at too
             said, sign, failed = " ".join(f"{type(error).__name__}: {error}".split()), "FAILED", 1
-        line = f"{name:<12}{sign:<8}{said} ({time.monotonic() - start:.1f} s)"
+        line = f"{name:<14}{sign:<8}{said} ({time.monotonic() - start:.1f} s)"
         people().print(line, markup=False, soft_wrap=True)
     return failed
 

@@ -19,6 +19,11 @@ REQUIRED = (
     "MLFLOW_PORT",
     "MLFLOW_WORKERS",
     "MLFLOW_SERVER_ALLOWED_HOSTS",
+    "SERVE_TARGETS",
+    "PROMETHEUS_PORT",
+    "ALERTMANAGER_PORT",
+    "GRAFANA_PORT",
+    "GRAFANA_PASSWORD",
 )
 
 
@@ -53,9 +58,9 @@ def host() -> str:
     return "127.0.0.1" if address() == "0.0.0.0" else address()
 
 
-def has_s3() -> bool:
-    """Is the S3 server for development part of the stack? Said as docker compose wants to hear it."""
-    return "dev-s3" in os.environ.get("COMPOSE_PROFILES", "").split(",")
+def has(profile: str) -> bool:
+    """Was this part of the stack chosen? Said as docker compose wants to hear it."""
+    return profile in os.environ.get("COMPOSE_PROFILES", "").split(",")
 
 
 def libpq() -> dict[str, str]:

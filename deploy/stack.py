@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,17 +20,26 @@ from rakuten.errors import ConfigError, RakutenError
 
 DEPLOY = Path(__file__).resolve().parent
 DATA = Path("outputs/stack")
-PORTS = {"postgres": "POSTGRES_PORT", "s3": "S3_PORT", "mlflow": "MLFLOW_PORT"}
+PORTS = {
+    "postgres": "POSTGRES_PORT",
+    "s3": "S3_PORT",
+    "mlflow": "MLFLOW_PORT",
+    "prometheus": "PROMETHEUS_PORT",
+    "alertmanager": "ALERTMANAGER_PORT",
+}
+PROFILES = {"s3": "dev-s3", "prometheus": "watch", "alertmanager": "watch", "grafana": "watch"}
 PROGRAMS = {
     "postgres": dict.fromkeys(("initdb", "postgres"), "apt-get install postgresql"),
     "s3": {"rclone": "it is in requirements.lock: make -B .venv/.ready"},
     "mlflow": {"mlflow": "it is in requirements.lock: make -B .venv/.ready"},
+    "prometheus": {"prometheus": "apt-get install prometheus"},
+    "alertmanager": {"prometheus-alertmanager": "apt-get install prometheus-alertmanager"},
 }
 
 
 def processes() -> list[str]:
     names = parse_procfile((DEPLOY / "Procfile").read_text(encoding="utf-8")).processes
-    return [name for name in names if name != "s3" or settings.has_s3()]
+    return [name for name in names if name not in PROFILES or settings.has(PROFILES[name])]
 
 
 def search_path() -> str:
@@ -106,6 +115,20 @@ def check() -> None:
         raise ConfigError("\n".join(found))
 
 
+def watch(data: Path, said: Mapping[str, str | None]) -> dict[str, str]:
+    """What the start scripts of Prometheus and alertmanager need beside what .env said."""
+    port = {name: said[PORTS[name]] for name in ("prometheus", "alertmanager")}
+    return {
+        "WATCH_CONFIG": str(DEPLOY),
+        "PROMETHEUS_DATA": str(data / "prometheus"),
+        "PROMETHEUS_RETENTION": said.get("PROMETHEUS_RETENTION") or "30d",
+        "PROMETHEUS_URL": f"http://{settings.host()}:{port['prometheus']}",
+        "ALERTMANAGER_TARGET": f"{settings.host()}:{port['alertmanager']}",
+        "ALERTMANAGER_DATA": str(data / "alertmanager"),
+        "ALERTMANAGER_URL": f"http://{settings.host()}:{port['alertmanager']}",
+    }
+
+
 def main() -> None:
     settings.load()
     os.environ["PATH"] = search_path()
@@ -116,6 +139,7 @@ def main() -> None:
         "POSTGRES_HOST": settings.host(),
         "POSTGRES_DATA": str(data / "postgres/cluster"),
         "S3_DATA": str(data / "s3"),
+        **watch(data, os.environ),
     }
     # .env has been read: honcho would expand what it reads.
     command = [sys.executable, "-m", "honcho", "--env", os.devnull, "--procfile", str(DEPLOY / "Procfile")]

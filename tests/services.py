@@ -26,14 +26,14 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def program(name: str) -> str:
+def program(name: str, package: str = "postgresql") -> str:
     """Where a program lies; skips the test where it is missing, which fails it where CI is to have installed it."""
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
     found = shutil.which(name) or (str(places[0]) if places else None)
     if found is None and os.environ.get("CI") == "true":
         pytest.fail(f"{name} is missing: .ci/run installs it")
     if found is None:
-        pytest.skip(f"{name} is missing: apt-get install postgresql")
+        pytest.skip(f"{name} is missing: apt-get install {package}")
     return found
 
 

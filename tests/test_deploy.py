@@ -13,7 +13,7 @@ import yaml
 from dotenv import dotenv_values
 from honcho.environ import parse_procfile
 
-from deploy import make_env, settings
+from deploy import make_env, settings, stack
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -62,7 +62,7 @@ def test_paths_exist() -> None:
         if "build" in service:
             assert dockerfile(name).is_file()
         for source in (volume.split(":")[0] for volume in service.get("volumes", [])):
-            assert (DEPLOY / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
     # What is copied into an image is let through to where it is built.
     let_in = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     for path in DOCKERFILES:
@@ -92,7 +92,7 @@ def test_a_missing_variable_stops_either_way() -> None:
 @pytest.mark.parametrize("values", [{}, dict(dotenv_values(ROOT / ".env.example"))], ids=["bare", "example"])
 def test_ports_are_published_on_loopback_alone(values: dict[str, str]) -> None:
     published = [port for service in SERVICES.values() for port in service["ports"]]
-    assert len(published) == 3
+    assert len(published) == len(SERVICES)
     assert all(interpolated(port, values).startswith("127.0.0.1:") for port in published)
     assert all(
         interpolated(port, {"STACK_ADDRESS": "10.0.0.1"}).startswith("10.0.0.1:") for port in published
@@ -132,8 +132,13 @@ def test_mlflow_waits_for_its_database_and_its_bucket() -> None:
 
 def test_containers_and_processes_start_alike() -> None:
     processes = parse_procfile((DEPLOY / "Procfile").read_text()).processes
-    assert set(processes) == set(SERVICES)
-    given = set(settings.REQUIRED) | {"STACK_ADDRESS", "POSTGRES_HOST", "POSTGRES_DATA", "S3_DATA"}
+    assert set(processes) == set(SERVICES) - {"grafana"}
+    for name in SERVICES:
+        assert SERVICES[name].get("profiles", []) == (
+            [stack.PROFILES[name]] if name in stack.PROFILES else []
+        )
+    watch = stack.watch(Path("data"), dict(dotenv_values(ROOT / ".env.example")))
+    given = set(settings.REQUIRED) | {"STACK_ADDRESS", "POSTGRES_HOST", "POSTGRES_DATA", "S3_DATA", *watch}
     for name, command in processes.items():
         shell, script = shlex.split(command)
         assert (shell, f"/{script}") == ("sh", start_script(name))

@@ -53,7 +53,9 @@ def folder() -> Iterator[Path]:
         values = dotenv_values(path / ".env", interpolate=False)
         ports = {str(values[variable]): str(free_port()) for variable in stack.PORTS.values()}
         text = (path / ".env").read_text().replace("MLFLOW_WORKERS=2", "MLFLOW_WORKERS=1")
-        text = re.sub(r"(_PORT=|127\.0\.0\.1:)(\d+)$", lambda f: f[1] + ports[f[2]], text, flags=re.MULTILINE)
+        text = re.sub(
+            r"(_PORT=|127\.0\.0\.1:)(\d+)$", lambda f: f[1] + ports.get(f[2], f[2]), text, flags=re.MULTILINE
+        )
         (path / ".env").write_text(text)
         yield path
 
@@ -89,6 +91,8 @@ def test_a_missing_program_comes_with_its_cure(folder: Path, monkeypatch: pytest
         "initdb is missing: apt-get install postgresql",
         "postgres is missing: apt-get install postgresql",
     ]
+    [line] = stack.missing_programs("alertmanager")
+    assert line == "prometheus-alertmanager is missing: apt-get install prometheus-alertmanager"
     [line] = stack.missing_programs("s3")
     assert line.startswith("rclone is missing: ")
 
@@ -113,6 +117,8 @@ def test_a_stack_with_a_real_bucket_starts_no_s3_server(monkeypatch: pytest.Monk
     assert stack.processes() == ["postgres", "mlflow"]
     monkeypatch.setenv("COMPOSE_PROFILES", "dev-s3")
     assert stack.processes() == ["postgres", "s3", "mlflow"]
+    monkeypatch.setenv("COMPOSE_PROFILES", "dev-s3,watch")
+    assert stack.processes() == ["postgres", "s3", "mlflow", "prometheus", "alertmanager"]
 
 
 def test_a_stack_that_does_not_run_fails_its_check(folder: Path) -> None:
@@ -229,6 +235,9 @@ def test_the_stack_works_ends_and_keeps_its_data(folder: Path) -> None:
 
     for name in ("initdb", "postgres", "psql"):
         program(name)
+    for name in ("prometheus", "prometheus-alertmanager", "wget"):
+        program(name, name)
+    change(folder, COMPOSE_PROFILES="dev-s3,watch")
     with started(folder, signal.SIGINT) as running:
         done = run("deploy.check", folder)
         assert done.returncode == 0, done.stderr + running.said()
@@ -236,15 +245,20 @@ def test_the_stack_works_ends_and_keeps_its_data(folder: Path) -> None:
             ["PostgreSQL", "ok"],
             ["S3", "ok"],
             ["MLflow", "ok"],
+            ["Prometheus", "ok"],
+            ["Alertmanager", "ok"],
+            ["Grafana", "ok"],
         ]
-        assert {name: running.health(name).returncode for name in SERVICES} == dict.fromkeys(SERVICES, 0)
+        assert {name: running.health(name).returncode for name in stack.PORTS} == dict.fromkeys(
+            stack.PORTS, 0
+        )
         assert running.health("postgres", POSTGRES_DB="none").returncode != 0
         assert running.health("s3", S3_BUCKET_NAME="none").returncode != 0
         assert running.health("s3", AWS_SECRET_ACCESS_KEY="wrong").returncode != 0
         assert running.health("mlflow", MLFLOW_PORT=running.values["S3_PORT"]).returncode != 0
         again = run("deploy.stack", folder)
         assert again.returncode == 1
-        assert again.stderr.count("cannot be had") == 3
+        assert again.stderr.count("cannot be had") == len(stack.PORTS)
         with pytest.raises(psycopg.OperationalError, match="password"):
             running.sql("select 1", password="wrong")
         with pytest.raises(ClientError, match=r"403|SignatureDoesNotMatch|AccessDenied|Forbidden"):
