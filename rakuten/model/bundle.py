@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -103,7 +103,7 @@ class Predictor:
             )
             classifier.load_state_dict(load_file(folder / WEIGHTS))
             return cls(classifier, preprocessor, labels, info, device)
-        except (ValidationError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise BundleError(
                 f"the bundle at {folder} does not fit this version of rakuten", got=str(error).splitlines()[0]
             ) from error

@@ -4,14 +4,16 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from rakuten.errors import BundleError
 
+# Raised when an older reader would answer wrongly; what it may ignore (a canary set, say) does not raise it.
 FORMAT: Final = 1
 INFO, WEIGHTS, TOKENIZER = "bundle.json", "weights.safetensors", "tokenizer"
+LIMIT_BYTES: Final = 256 * 2**20  # of bundle.json: nothing honest comes near
 
 
 def copy_bundle(source: Path, target: Path) -> None:
@@ -47,7 +49,12 @@ def check_bundle(folder: Path) -> dict[str, Any]:
 def add_text(folder: Path, name: str, text: str) -> None:
     """A further file of a bundle, under its hashes like the others."""
     (folder / name).write_text(text, encoding="utf-8")
-    update_info(folder, hashes=read_info(folder)["hashes"] | {name: sha256(folder / name)})
+    add_file(folder, name)
+
+
+def add_file(folder: Path, name: str, **changes: Any) -> None:
+    """Put a file that was written into the bundle under its hashes; fields of the JSON change in the same step."""
+    update_info(folder, hashes=read_info(folder)["hashes"] | {name: sha256(folder / name)}, **changes)
 
 
 def update_info(folder: Path, **changes: Any) -> None:
@@ -59,7 +66,7 @@ def write_info(folder: Path, info: Mapping[str, Any]) -> None:
     """The bundle's JSON with its checksum, in one atomic step."""
     body = {key: value for key, value in info.items() if key != "checksum"}
     temporary = folder / (INFO + ".tmp")
-    text = json.dumps(body | {"checksum": _checksum(body)}, indent=1, ensure_ascii=False)
+    text = json.dumps(body | {"checksum": checksum(body)}, indent=1, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(folder / INFO)
 
@@ -77,10 +84,14 @@ def read_info(folder: Path) -> dict[str, Any]:
             expected=f"a folder with {INFO}",
             fix="train one: python scripts/train.py",
         )
+    if path.stat().st_size > LIMIT_BYTES:
+        raise BundleError(
+            f"{path} is too large", expected=f"<= {LIMIT_BYTES} bytes", got=f"{path.stat().st_size} bytes"
+        )
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         written = info.pop("checksum")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{path} is torn", got=str(error), fix="train again or fetch the bundle anew"
         ) from error
@@ -91,34 +102,59 @@ def read_info(folder: Path) -> dict[str, Any]:
             got=info.get("format"),
             fix="serve it with the version of rakuten that wrote it, or train again",
         )
-    if written != _checksum(info):
+    if written != checksum(info):
         raise BundleError(
             f"{path} was changed after it was written", fix="train again or fetch the bundle anew"
         )
     return dict(info)
 
 
-def check_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
-    """
+def check_hashes(folder: Path, hashes: Mapping[str, str], info: str = INFO) -> None:
+    """Every file as it was written, and none but these and `info`.
+
     Raises:
-        BundleError: a file is missing, torn or changed.
+        BundleError: a file is missing, torn or changed, is not listed, or a name leads out of the folder.
     """
+    if not isinstance(hashes, Mapping) or not all(isinstance(each, str) for each in hashes.values()):
+        raise BundleError(f"the bundle at {folder} is torn", expected="a hash for each of its files")
+    _check_names(folder, hashes)
     for name, expected in hashes.items():
         path = folder / name
-        if (
-            not path.resolve().is_relative_to(folder.resolve())
-            or not path.is_file()
-            or sha256(path) != expected
-        ):
+        if not path.is_file() or sha256(path) != expected:
             raise BundleError(
                 f"the bundle's {name} is missing, torn or changed",
                 expected=f"sha256 {expected}",
                 got=f"sha256 {sha256(path)}" if path.is_file() else "no such file",
                 fix="train again or fetch the bundle anew",
             )
+    allowed = {*hashes, info, info + ".tmp"}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in allowed and (path.is_symlink() or not path.is_dir()):
+            raise BundleError(
+                f"the bundle at {folder} holds a file that it does not list",
+                got=name,
+                fix="remove it if you know it, or fetch the bundle anew",
+            )
 
 
-def _checksum(info: Mapping[str, Any]) -> str:
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    """Before any is opened: a file elsewhere is not even to be hashed."""
+    inside = folder.resolve()
+    for name in names:
+        path = PurePosixPath(name)
+        if (
+            path.is_absolute()
+            or {"..", ""} & {name, *path.parts}
+            or "\\" in name
+            or "\0" in name
+            or not (folder / name).resolve().is_relative_to(inside)
+        ):
+            raise BundleError(f"the bundle at {folder} names a file outside itself", got=repr(name))
+
+
+def checksum(info: Mapping[str, Any]) -> str:
+    """Of a bundle's JSON, as `read_info` gives it."""
     return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
 
 

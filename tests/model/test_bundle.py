@@ -18,7 +18,7 @@ from rakuten.config import ModelConfig
 from rakuten.data.preprocess import Product
 from rakuten.errors import BundleError
 from rakuten.model.bundle import Predictor, save_bundle
-from rakuten.model.bundle_files import update_info
+from rakuten.model.bundle_files import LIMIT_BYTES, update_info
 from rakuten.model.text import TransformerTower
 from tests.model.tiny import (
     LABELS,
@@ -252,10 +252,79 @@ def test_a_pickle_is_never_opened(bundle: Path, tmp_path: Path, name: str) -> No
     assert not trap.exists()
 
 
-def test_hashes_do_not_lead_outside(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x", encoding="utf-8")
-    edit(bundle, lambda info: info["hashes"].update({"../secret": "0"}), honest=True)
-    with pytest.raises(BundleError, match="secret is missing"):
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "tokenizer/../../secret", "link", "a\\b", "", "a\0b"]
+)
+def test_names_do_not_lead_outside(bundle: Path, tmp_path: Path, name: str) -> None:
+    """Not even the hash of a file elsewhere is told."""
+    secret = tmp_path / "secret"
+    secret.write_text("x", encoding="utf-8")
+    (bundle / "link").symlink_to(secret)
+    edit(bundle, lambda info: info["hashes"].update({name: "0"}), honest=True)
+    with pytest.raises(BundleError, match="names a file outside itself") as caught:
+        Predictor.load(bundle)
+    assert hashlib.sha256(b"x").hexdigest() not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.pkl", "pytorch_model.bin", "tokenizer/state.pt", "README.md", ".hidden", "new/deep.txt"]
+)
+def test_a_file_that_is_not_listed_is_named(bundle: Path, tmp_path: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_bytes(pickle.dumps(_Trap(tmp_path / "sprung")))
+    with pytest.raises(BundleError, match="does not list") as caught:
+        Predictor.load(bundle)
+    assert caught.value.got == name
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_link_that_is_not_listed_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (bundle / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="does not list"):
+        Predictor.load(bundle)
+
+
+def with_hash(bundle: Path, name: str, content: bytes) -> None:
+    """Replace a file and tell nobody."""
+    (bundle / name).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    edit(bundle, lambda info: info["hashes"].update({name: digest}), honest=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (2**40).to_bytes(8, "little") + b"{}",
+        (2**63).to_bytes(8, "little") + b"{}",
+        (99_000_000).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"{}",
+        (64).to_bytes(8, "little")
+        + b'{"a":{"dtype":"F32","shape":[99999999],"data_offsets":[0,4]}}'.ljust(64)
+        + bytes(4),
+    ],
+    ids=["terabyte header", "negative header", "header past the end", "no tensors", "shape past the end"],
+)
+def test_a_safetensors_file_that_lies_is_refused(bundle: Path, content: bytes) -> None:
+    with_hash(bundle, "weights.safetensors", content)
+    with pytest.raises(BundleError, match="does not fit this version"):
+        Predictor.load(bundle)
+
+
+@pytest.mark.parametrize("hashes", [[], None, "x", {"weights.safetensors": 1}])
+def test_hashes_that_are_none(bundle: Path, hashes: object) -> None:
+    edit(bundle, lambda info: info.update(hashes=hashes), honest=True)
+    with pytest.raises(BundleError, match="is torn"):
+        Predictor.load(bundle)
+
+
+def test_a_description_too_deep_or_too_large(bundle: Path) -> None:
+    (bundle / "bundle.json").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(BundleError, match="is torn"):
+        Predictor.load(bundle)
+    with (bundle / "bundle.json").open("r+b") as file:
+        file.truncate(LIMIT_BYTES + 1)  # sparse
+    with pytest.raises(BundleError, match="is too large"):
         Predictor.load(bundle)
 
 
