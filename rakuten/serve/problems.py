@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fastapi.responses import JSONResponse
 
 from rakuten.serve.schema import Mistake, Problem
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE: Final = "application/problem+json"
+PATH_CHARS: Final = 256  # of a request's path, in an answer
 
 
 @dataclass(frozen=True)
@@ -17,20 +19,76 @@ class Kind:
     name: str
     status: int
     title: str
+    cure: str = ""  # what to do about it, for /docs/problems
 
 
-MALFORMED = Kind("malformed", 400, "The body cannot be read")
-UNAUTHORIZED = Kind("unauthorized", 401, "An API key is needed")
-NOT_FOUND = Kind("not-found", 404, "There is no such page")
-METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "That page takes another method")
-TOO_SLOW = Kind("too-slow", 408, "The request did not arrive in time")
-TOO_LARGE = Kind("too-large", 413, "The body is too large")
-UNSUPPORTED = Kind("unsupported-media-type", 415, "The body is of another type")
-INVALID = Kind("invalid", 422, "The request does not fit the schema")
-RATE_LIMITED = Kind("rate-limited", 429, "Too many requests")
-INTERNAL = Kind("internal", 500, "The service made a mistake")
-OVERLOADED = Kind("overloaded", 503, "More requests than can be answered in time")
-NOT_READY = Kind("not-ready", 503, "There is no model to answer")
+MALFORMED = Kind(
+    "malformed",
+    400,
+    "The request cannot be read",
+    "Send HTTP/1.1 with a body that is JSON in UTF-8, or well-formed multipart/form-data.",
+)
+UNAUTHORIZED = Kind(
+    "unauthorized",
+    401,
+    "An API key is needed",
+    "Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that the service knows.",
+)
+NOT_FOUND = Kind("not-found", 404, "There is no such page", "See /docs for what there is.")
+METHOD_NOT_ALLOWED = Kind(
+    "method-not-allowed", 405, "That page takes another method", "The header Allow says which."
+)
+TOO_SLOW = Kind(
+    "too-slow", 408, "The request did not arrive in time", "Send the whole request at once; try again."
+)
+TOO_LARGE = Kind(
+    "too-large", 413, "The request is too large", "Send smaller photos, or a batch in several parts."
+)
+UNSUPPORTED = Kind(
+    "unsupported-media-type",
+    415,
+    "The body is of another type",
+    "Send application/json or multipart/form-data, not compressed.",
+)
+INVALID = Kind(
+    "invalid", 422, "The request does not fit the schema", "`errors` says field by field what does not fit."
+)
+RATE_LIMITED = Kind(
+    "rate-limited", 429, "Too many requests", "Wait the seconds that the header Retry-After says."
+)
+HEAD_TOO_LARGE = Kind("head-too-large", 431, "The request's head is too large", "Send fewer, shorter headers.")
+INTERNAL = Kind(
+    "internal", 500, "The service made a mistake", "The service's log says where; tell whoever runs it."
+)
+OVERLOADED = Kind(
+    "overloaded",
+    503,
+    "More requests than can be answered in time",
+    "Wait the seconds that the header Retry-After says, then try again.",
+)
+NOT_READY = Kind(
+    "not-ready", 503, "There is no model to answer", "Promote one: python scripts/promote.py; or wait for it."
+)
+KINDS: Final = (
+    MALFORMED,
+    UNAUTHORIZED,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    TOO_SLOW,
+    TOO_LARGE,
+    UNSUPPORTED,
+    INVALID,
+    RATE_LIMITED,
+    HEAD_TOO_LARGE,
+    INTERNAL,
+    OVERLOADED,
+    NOT_READY,
+)
+
+
+def kind_of(status: int) -> Kind:
+    """The kind that speaks for an HTTP status that somebody else answered with."""
+    return next((kind for kind in KINDS if kind.status == status), INTERNAL if status >= 500 else MALFORMED)
 
 
 class ProblemError(Exception):
@@ -48,13 +106,15 @@ class ProblemError(Exception):
             title=self.kind.title,
             status=self.kind.status,
             detail=self.detail,
-            instance=path,
+            instance=None if path is None else path[:PATH_CHARS],
             errors=self.errors or None,
         )
 
     def response(self, path: str | None = None) -> JSONResponse:
-        headers = (
-            {} if self.retry_after_s is None else {"Retry-After": str(max(1, round(self.retry_after_s)))}
-        )
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, round(self.retry_after_s)))
+        if self.kind is UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 asks for it
         body = self.problem(path).model_dump(exclude_none=True)
         return JSONResponse(body, self.kind.status, headers, MEDIA_TYPE)
