@@ -12,6 +12,7 @@ from rakuten.data.preprocess import Product
 from rakuten.serve.engine import Engine
 from rakuten.serve.problems import INVALID, ProblemError
 from rakuten.serve.schema import Batch, BatchResult, Health, Item, Mistake, Prediction, Problem
+from rakuten.serve.website import add_website
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -49,6 +50,7 @@ def create_app(engine: Engine) -> FastAPI:
         assert served is not None
         return Health(status="ok", model_version=served.version)
 
+    add_website(app, engine.settings.limits)
     return app
 
 
