@@ -84,11 +84,16 @@ def _insert(connection: Connection, entries: Sequence[Mapping[str, Row]]) -> Non
     for table in (PREDICTIONS, PRODUCTS, FEEDBACK):
         rows = [entry[table.name] for entry in entries if table.name in entry]
         if rows:
-            connection.execute(_statement(table, connection.dialect.name), rows)
+            connection.execute(_statement(table, connection), rows)
 
 
-def _statement(table: Table, dialect: str) -> Any:
-    insert: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+def insert_into(table: Table, connection: Connection) -> Any:
+    """An INSERT that knows ON CONFLICT."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def _statement(table: Table, connection: Connection) -> Any:
+    insert = insert_into(table, connection)
     if table is not FEEDBACK:
         return insert.on_conflict_do_nothing(index_elements=["prediction_id"])
     new = insert.excluded

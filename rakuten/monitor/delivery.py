@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rakuten.monitor.database import Database
 from rakuten.monitor.entry import from_line
+from rakuten.monitor.findings import Finding, found
 from rakuten.monitor.retention import Retention
 from rakuten.monitor.spool import Spool, orphans, used_bytes
 
@@ -21,6 +22,7 @@ PAUSES_S: Final = (0.2, 10.0)  # between tries while the database is away: the f
 IDLE_S: Final = 0.5
 LOOK_AROUND_S: Final = 3.0  # between looks for journals whose processes are gone
 RETENTION_S: Final = 3600.0  # between deletions
+FINDINGS_S: Final = 10.0
 REFUSED: Final = (
     "refused"  # file beside the journals: lines that are damaged or that the database does not take
 )
@@ -48,6 +50,9 @@ class Reporter(Protocol):
     def update(self, counts: LogCounts) -> None:
         """Called about once a second, by one thread at a time."""
 
+    def found(self, finding: Finding) -> None:
+        """Called with what is in the database, every `FINDINGS_S`."""
+
 
 class Delivery:
     """Delivers a process's journal while it grows, patient with outages."""
@@ -65,7 +70,7 @@ class Delivery:
         self._connection = threading.Lock()  # one transaction at a time
         self._new, self._stop = threading.Event(), threading.Event()
         self._deadline = float("inf")
-        self._look_at = self._delete_at = self._report_at = 0.0  # when next
+        self._look_at = self._delete_at = self._find_at = self._report_at = 0.0  # when next
         self._told = ""
         self._thread = threading.Thread(target=self._work, name="inference-log-delivery", daemon=True)
         self._thread.start()
@@ -141,14 +146,18 @@ class Delivery:
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_AROUND_S
-            with closing(orphans(self._folder)) as found:
-                for orphan in found:
+            with closing(orphans(self._folder)) as left:
+                for orphan in left:
                     self._deliver(orphan)
         if now >= self._delete_at:
             self._delete_at = now + RETENTION_S
             with self._connection:
                 self._database.prepare()
                 self._retention.apply(self._database)
+        if self._reporter is not None and now >= self._find_at:
+            self._find_at = now + FINDINGS_S
+            for finding in found(self._database):
+                self._reporter.found(finding)
 
     def _report(self, *, at_once: bool = False) -> None:
         now = time.monotonic()

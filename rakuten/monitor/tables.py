@@ -86,3 +86,11 @@ FEEDBACK: Final = Table(
     Column("at", Double, nullable=False, index=True),
     Column("key_name", Text),
 )
+
+FINDINGS: Final = Table(
+    "rakuten_findings",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+)
