@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from rakuten.data.preprocess import Example
+from rakuten.data.text_encoder import Tokens
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,18 @@ class Batch:
         return batch
 
 
+def pad(texts: Sequence[Tokens], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Token ids and weights (T, L) of T texts."""
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    mask = np.arange(lengths.max(initial=1))[None, :] < lengths[:, None]
+    tokens = np.full(mask.shape, pad_id, dtype=np.int64)
+    weights = np.zeros(mask.shape, dtype=np.float32)
+    if texts:
+        tokens[mask] = np.concatenate([text.ids for text in texts])
+        weights[mask] = np.concatenate([text.weights for text in texts])
+    return tokens, weights
+
+
 def collate(
     examples: Sequence[Example],
     *,
@@ -60,14 +73,7 @@ def collate(
     rows: Sequence[int] = (),
 ) -> Batch:
     """A batch of examples; `labels` default to -1, `rows` to 0, 1, 2, ..."""
-    texts = [example.tokens for example in examples if example.tokens is not None]
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    mask = np.arange(lengths.max(initial=1))[None, :] < lengths[:, None]
-    tokens = np.full(mask.shape, pad_id, dtype=np.int64)
-    weights = np.zeros(mask.shape, dtype=np.float32)
-    if texts:
-        tokens[mask] = np.concatenate([text.ids for text in texts])
-        weights[mask] = np.concatenate([text.weights for text in texts])
+    tokens, weights = pad([example.tokens for example in examples if example.tokens is not None], pad_id)
     photos = [example.pixels for example in examples if example.pixels is not None]
     pixels = np.stack(photos) if photos else np.empty((0, 3, image_px, image_px), dtype=np.uint8)
     return Batch(

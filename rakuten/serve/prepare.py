@@ -1,0 +1,89 @@
+"""A request's texts and photo -> what the towers read, photos in threads of their own."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakuten.data.preprocess import Preprocessor, Product
+from rakuten.data.text_encoder import Tokens
+
+INLINE_CHARS: Final = (
+    2_000  # some 0.5 ms to clean and tokenize; below, changing threads costs more than it frees
+)
+DECAY: Final = 0.95
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CleanText:
+    """Title and description after cleaning, and their tokens; None where there are none."""
+
+    title: str
+    description: str
+    tokens: Tokens | None
+
+
+class Preparation:
+    """A pool of threads: never more photos are decoded at once than it has, the others wait in their order."""
+
+    def __init__(self, threads: int = 0):
+        """`threads=0`: one a core that this process may use."""
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="prepare")
+        self._photos, self._photo_s = 0, 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """How long a photo that comes now is likely to wait for its thread and be decoded."""
+        return self._photo_s * (1 + self._photos / self._threads)
+
+    async def text(self, preprocessor: Preprocessor, product: Product) -> CleanText:
+        size = len(product.designation or "") + len(product.description or "")
+        if size <= INLINE_CHARS:
+            return read_text(preprocessor, product)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, read_text, preprocessor, product)
+
+    async def pixels(self, preprocessor: Preprocessor, image: bytes) -> NDArray[np.uint8]:
+        """
+        Raises:
+            DataError: the photo cannot be decoded.
+        """
+        self._photos += 1
+        try:
+            pixels, seconds = await asyncio.get_running_loop().run_in_executor(
+                self._pool, _timed, preprocessor.pixels, image
+            )
+        finally:
+            self._photos -= 1
+        self._photo_s = DECAY * self._photo_s + (1 - DECAY) * seconds if self._photo_s else seconds
+        return pixels
+
+    def later(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """What nobody waits for: in the pool, behind what is there."""
+        return self._pool.submit(function, *arguments)
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def close(self) -> None:
+        """End what has begun and what waits. Blocks."""
+        self._pool.shutdown()
+
+
+def read_text(preprocessor: Preprocessor, product: Product) -> CleanText:
+    title, description = preprocessor.clean(product.designation), preprocessor.clean(product.description)
+    [tokens] = preprocessor.tokens([title], [description])
+    return CleanText(title, description, tokens)
+
+
+def _timed(function: Callable[[bytes], T], argument: bytes) -> tuple[T, float]:
+    started = time.monotonic()
+    result = function(argument)
+    return result, time.monotonic() - started

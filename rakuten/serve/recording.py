@@ -1,0 +1,95 @@
+"""Every answer -> a record for the log, made after the answer has gone out."""
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakuten.data.preprocess import Example, Product
+from rakuten.data.statistics import InputStatistics, declared_size, statistics_of
+from rakuten.monitor.record import PredictionRecord
+from rakuten.serve.answer import Answer
+from rakuten.serve.prepare import CleanText, Preparation
+from rakuten.serve.schema import Prediction
+from rakuten.serve.served import Served
+
+
+class RecordLog(Protocol):
+    """Whoever keeps what was answered."""
+
+    def write(self, record: PredictionRecord) -> object:
+        """Waits for nothing and never raises; called from any thread."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Counts inputs in the threads that prepare them, so that the log costs the event loop next to nothing."""
+
+    log: RecordLog
+    preparation: Preparation
+    texts: bool  # keep titles and descriptions
+    images: bool
+
+    def count(
+        self, served: Served, product: Product, text: CleanText, pixels: NDArray[np.uint8] | None
+    ) -> "Future[InputStatistics]":
+        return self.preparation.later(_statistics, served, product, text, pixels)
+
+    def write(
+        self,
+        answer: Answer,
+        found: Prediction,
+        product: Product,
+        *,
+        cached: bool,
+        total_s: float,
+        key_name: str | None,
+    ) -> None:
+        """Once the input is counted."""
+        at, outcome = time.time(), answer.outcome
+        assert answer.statistics is not None
+
+        def finish(statistics: "Future[InputStatistics]") -> None:
+            if statistics.cancelled() or statistics.exception() is not None:
+                return
+            self.log.write(
+                PredictionRecord(
+                    prediction_id=found.prediction_id,
+                    at=at,
+                    model_version=found.model_version,
+                    code=found.predicted_prdtypecode,
+                    confidence=found.confidence,
+                    probs=outcome.probs.astype(np.float32),
+                    abstained=found.abstained,
+                    cached=cached,
+                    statistics=statistics.result(),
+                    text_embedding=None if cached else outcome.text,
+                    image_embedding=None if cached else outcome.image,
+                    queue_ms=None if cached else outcome.queue_ms,
+                    decode_ms=None if cached else answer.decode_ms,
+                    model_ms=None if cached else outcome.model_ms,
+                    total_ms=1000 * total_s,
+                    key_name=key_name,
+                    designation=product.designation if self.texts else None,
+                    description=product.description if self.texts else None,
+                    image=product.image if self.images and isinstance(product.image, bytes) else None,
+                )
+            )
+
+        answer.statistics.add_done_callback(finish)
+
+
+def _statistics(
+    served: Served, product: Product, text: CleanText, pixels: NDArray[np.uint8] | None
+) -> InputStatistics:
+    encoder = served.predictor.preprocessor.text_encoder
+    return statistics_of(
+        text.title,
+        text.description,
+        Example(text.tokens, pixels),
+        unknown_id=None if encoder is None else encoder.unknown_id,
+        size_px=declared_size(product.image),
+    )
