@@ -22,6 +22,7 @@ from rakuten.experiment.fit import fit
 from rakuten.experiment.lineage import DIFF, UUID_TAG, digest, git_diff, git_tags
 from rakuten.experiment.ownership import Own, owned, prepare_record, terminable
 from rakuten.experiment.pruning import Pruned, ReportEpoch, Trial
+from rakuten.experiment.reference import record_reference
 from rakuten.experiment.runs import (
     CONFIG,
     GROUP_TAG,
@@ -71,6 +72,7 @@ def train(config: TrainConfig, console: Console) -> Path:
         own.run = run = run.with_tracking(tracked.run_id or run.tracking_id)  # MLflow may have come only now
         _bundle(config, features, rows, run, classifier, tags)
         scores = score_run(config, features, rows, run, tags)
+        record_reference(run.bundle, features, rows.test, device_of(config.trainer))
         write_card(run.bundle)
         own.run = run.with_result(
             {

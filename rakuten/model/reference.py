@@ -192,6 +192,10 @@ class Reference:
             raise BundleError(f"{path} is torn", got=str(error), fix="fetch the bundle anew") from error
         return cls._of(about, tensors)
 
+    def words(self) -> frozenset[int]:
+        """What `rakuten.data.statistics.input_statistics` takes as `known_words`."""
+        return frozenset(self.known_words.tolist())
+
     @classmethod
     def _of(cls, about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> "Reference":
         def columns(kind: str) -> dict[str, NDArray[Any]]:
