@@ -66,9 +66,12 @@ class ServeSettings(BaseSettings):
     champion: str
     registered_model: str
     poll_s: float = Field(gt=0)
+    served_dir: Path
+    max_bundle_bytes: int = Field(ge=1_000)
     shadow: Path | None
     shadow_share: float = Field(ge=0, le=1)
 
+    workers: int = Field(ge=1)
     runtime: Literal["auto", "torch", "onnx", "onnx-int8"]
     threads: int = Field(ge=0)
     runners: int = Field(ge=1)
