@@ -1,4 +1,4 @@
-"""Every answer -> a record for the log, made after the answer has gone out."""
+"""Every answer -> a record for log and metrics, made after the answer has gone out."""
 
 import time
 from concurrent.futures import Future
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rakuten.data.preprocess import Example, Product
 from rakuten.data.statistics import InputStatistics, declared_size, statistics_of
+from rakuten.monitor.metrics import Metrics
 from rakuten.monitor.record import PredictionRecord
 from rakuten.serve.answer import Answer
 from rakuten.serve.prepare import CleanText, Preparation
@@ -26,10 +27,11 @@ class RecordLog(Protocol):
 
 @dataclass(frozen=True)
 class Recorder:
-    """Counts inputs in the threads that prepare them, so that the log costs the event loop next to nothing."""
+    """Counts inputs in the threads that prepare them, so that they cost the event loop next to nothing."""
 
-    log: RecordLog
     preparation: Preparation
+    log: RecordLog | None
+    metrics: Metrics | None
     texts: bool  # keep titles and descriptions
     images: bool
 
@@ -55,7 +57,7 @@ class Recorder:
         def finish(statistics: "Future[InputStatistics]") -> None:
             if statistics.cancelled() or statistics.exception() is not None:
                 return
-            self.log.write(
+            self._tell(
                 PredictionRecord(
                     prediction_id=found.prediction_id,
                     at=at,
@@ -80,6 +82,12 @@ class Recorder:
             )
 
         answer.statistics.add_done_callback(finish)
+
+    def _tell(self, record: PredictionRecord) -> None:
+        if self.metrics is not None:
+            self.metrics.predictions.observe(record)
+        if self.log is not None:
+            self.log.write(record)
 
 
 def _statistics(

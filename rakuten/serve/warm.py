@@ -1,0 +1,84 @@
+"""Each shape of input before the first request: memory is reserved, kernels are chosen, and costs are known."""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from rakuten.data.batching import pad
+from rakuten.data.pixels import FORMATS
+from rakuten.data.text_encoder import Tokens
+from rakuten.serve.costs import LaneCost
+from rakuten.serve.served import Served
+
+LENGTHS: Final = (8, 32, 128, 512)  # tokens, up to what the model reads
+SIZES: Final = (1, 2, 4, 16, 64)  # products
+LONGEST_S: Final = 0.5  # no batch is tried that is likely to take longer: such ones are formed seldom
+_PHOTO_PX: Final = 500
+
+
+def warm_up(served: Served, *, token_budget: int, batch_size: int) -> None:
+    """Run texts, photos and heads of each size that batches have; `served.costs` learns what they take.
+
+    Each runs twice and counts once: what the first call of a shape costs, no request pays for.
+    """
+    runtime, preprocessor = served.runtime, served.predictor.preprocessor
+    sizes = sorted({*(size for size in SIZES if size < batch_size), batch_size})
+    if runtime.text_dim is not None and preprocessor.text_encoder is not None:
+        pad_id = preprocessor.text_encoder.pad_id
+        for tokens in _texts(served):
+            for size in sizes:
+                if size > 1 and size * len(tokens) > token_budget:
+                    break
+                batch = pad([tokens] * size, pad_id)
+                _measure(served.costs.text, partial(runtime.text, *batch), size, batch[0].size)
+    if runtime.image_dim is not None:
+        pixels = [preprocessor.pixels(photo) for photo in _photos()]
+        for size in sizes:
+            photos = np.stack([pixels[0]] * size)
+            _measure(served.costs.image, partial(runtime.image, photos), size, size)
+    for size in sizes:
+        _head(served, size)
+
+
+def _texts(served: Served) -> Sequence[Tokens]:
+    """Texts of each length, of tokens that the model knows."""
+    preprocessor = served.predictor.preprocessor
+    words = " ".join(f"été{number}" for number in range(max(LENGTHS)))
+    [longest] = preprocessor.tokens([preprocessor.clean(words)], [preprocessor.clean(words)])
+    assert longest is not None
+    lengths = sorted({*(length for length in LENGTHS if length < len(longest)), len(longest)})
+    return [Tokens(longest.ids[:length], longest.weights[:length]) for length in lengths]
+
+
+def _photos() -> list[bytes]:
+    """One of each format: Pillow loads its decoders when they are first wanted."""
+    found = []
+    for name in FORMATS:
+        stream = io.BytesIO()
+        Image.new("RGB", (_PHOTO_PX, _PHOTO_PX), "gray").save(stream, name)
+        found.append(stream.getvalue())
+    return found
+
+
+def _head(served: Served, size: int) -> None:
+    text, image = (
+        None if width is None else np.zeros((size, width), np.float32)
+        for width in (served.runtime.text_dim, served.runtime.image_dim)
+    )
+    for has_text, has_image in ((True, True), (True, False), (False, True)):
+        served.runtime.head(text, image, np.full(size, has_text), np.full(size, has_image))
+
+
+def _measure(lane: LaneCost, run: Callable[[], object], parts: int, units: int) -> None:
+    if lane.seconds(units) > LONGEST_S:
+        return
+    for is_warm in (False, True):
+        started = time.monotonic()
+        run()
+        if is_warm:
+            lane.add(parts, units, units, time.monotonic() - started)
