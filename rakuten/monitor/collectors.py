@@ -3,7 +3,7 @@
 Labels take few values: routes, kinds and versions, never what a client chose.
 """
 
-from typing import Final
+from typing import Final, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -18,111 +18,77 @@ PRODUCTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TOKENS: Final = (16, 64, 256, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536)
 
 
+Mode = Literal["livesum", "livemax", "livemin", "livemostrecent"]
+
+
+class MakeCounter(Protocol):
+    def __call__(self, name: str, text: str, *labels: str) -> Counter: ...
+
+
+class MakeHistogram(Protocol):
+    def __call__(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram: ...
+
+
+class MakeGauge(Protocol):
+    def __call__(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge: ...
+
+
+def makers(registry: CollectorRegistry) -> tuple[MakeCounter, MakeHistogram, MakeGauge]:
+    """Constructors of collectors of one registry, whose names begin with the project's."""
+
+    def counter(name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"rakuten_{name}", text, labels, registry=registry)
+
+    def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"rakuten_{name}", text, labels, buckets=buckets, registry=registry)
+
+    def gauge(name: str, text: str, mode: Mode, *labels: str) -> Gauge:
+        return Gauge(f"rakuten_{name}", text, labels, registry=registry, multiprocess_mode=mode)
+
+    return counter, histogram, gauge
+
+
 class RequestMetrics:
-    """HTTP. `route` is the path's template, "other" where there is none, so that a client cannot make up labels."""
+    """HTTP. `route` is the path's template, "other" where there is none: a client cannot make up labels."""
 
     def __init__(self, registry: CollectorRegistry):
-        self.total = Counter(
-            "rakuten_http_requests_total",
-            "Requests answered.",
-            ["route", "method", "status"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "rakuten_http_request_seconds",
-            "From a request's first byte to its answer.",
-            ["route"],
-            buckets=LATENCIES_S,
-            registry=registry,
-        )
-        self.errors = Counter(
-            "rakuten_errors_total", "Problems answered, items of a batch too.", ["kind"], registry=registry
-        )
-        self.in_flight = Gauge(
-            "rakuten_requests_in_flight",
-            "Requests being answered, of all workers.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.rate_limited = Counter(
-            "rakuten_rate_limited_total",
-            "Requests over the rate of their API key.",
-            ["key_name"],
-            registry=registry,
-        )
-        self.rejected = Counter(
-            "rakuten_rejected_total",
-            "Requests over a limit of what one may be.",
-            ["limit"],
-            registry=registry,
-        )
+        counter, histogram, gauge = makers(registry)
+        self.total = counter("http_requests_total", "Requests answered.", "route", "method", "status")
+        self.seconds = histogram("http_request_seconds", "First byte to answer.", LATENCIES_S, "route")
+        self.errors = counter("errors_total", "Problems answered, items of a batch too.", "kind")
+        self.in_flight = gauge("requests_in_flight", "Being answered, of all workers.", "livesum")
+        self.rate_limited = counter("rate_limited_total", "Requests over the rate of their key.", "key_name")
+        self.rejected = counter("rejected_total", "Requests over a limit of what one may be.", "limit")
 
 
 class PredictionMetrics:
     """Answers, as `observe` counts them, and what came back about them."""
 
     def __init__(self, registry: CollectorRegistry):
-        self.total = Counter(
-            "rakuten_predictions_total",
-            "Answers by category.",
-            ["prdtypecode", "model_version"],
-            registry=registry,
+        counter, histogram, _ = makers(registry)
+        self.total = counter("predictions_total", "Answers by category.", "prdtypecode", "model_version")
+        self.latency = histogram("prediction_latency_seconds", "Product read to answer.", LATENCIES_S)
+        self.text_len = histogram("text_len_chars", "Title and description after cleaning.", LENGTHS_CHARS)
+        self.phases = histogram(
+            "phase_latency_seconds", "Of an answer: queue, decode, model.", LATENCIES_S, "phase"
         )
-        self.latency = Histogram(
-            "rakuten_prediction_latency_seconds",
-            "From a product read to its answer.",
-            buckets=LATENCIES_S,
-            registry=registry,
+        self.confidence = histogram("confidence", "Calibrated confidence.", CONFIDENCES, "model_version")
+        self.abstentions = counter(
+            "abstentions_total", "Answers under the least confidence.", "model_version"
         )
-        self.text_len = Histogram(
-            "rakuten_text_len_chars",
-            "Title and description after cleaning.",
-            buckets=LENGTHS_CHARS,
-            registry=registry,
+        self.missing = counter(
+            "missing_modality_total", "Products without text, description or image.", "modality"
         )
-        self.phases = Histogram(
-            "rakuten_phase_latency_seconds",
-            "Phases of an answer: queue, decode, model.",
-            ["phase"],
-            buckets=LATENCIES_S,
-            registry=registry,
+        self.images_failed = counter("images_failed_total", "Photos that cannot be decoded.")
+        self.cache = counter("cache_requests_total", "Lookups of known answers: hit or miss.", "result")
+        self.shadow = counter(
+            "shadow_predictions_total", "What a challenger would have said.", "shadow_version", "agrees"
         )
-        self.confidence = Histogram(
-            "rakuten_confidence",
-            "Calibrated confidence.",
-            ["model_version"],
-            buckets=CONFIDENCES,
-            registry=registry,
-        )
-        self.abstentions = Counter(
-            "rakuten_abstentions_total",
-            "Answers under the least confidence.",
-            ["model_version"],
-            registry=registry,
-        )
-        self.missing = Counter(
-            "rakuten_missing_modality_total",
-            "Products without text, description or image.",
-            ["modality"],
-            registry=registry,
-        )
-        self.images_failed = Counter(
-            "rakuten_images_failed_total", "Photos that cannot be decoded.", registry=registry
-        )
-        self.cache = Counter(
-            "rakuten_cache_requests_total", "Lookups of the answers' cache.", ["result"], registry=registry
-        )
-        self.shadow = Counter(
-            "rakuten_shadow_predictions_total",
-            "What a challenger would have answered.",
-            ["shadow_version", "agrees"],
-            registry=registry,
-        )
-        self.feedback = Counter(
-            "rakuten_feedback_total",
-            "Corrections and confirmations: correct is yes, no or unknown.",
-            ["model_version", "correct"],
-            registry=registry,
+        self.feedback = counter(
+            "feedback_total",
+            "What was said of answers: correct is yes, no or unknown.",
+            "model_version",
+            "correct",
         )
 
     def observe(self, record: PredictionRecord) -> None:
@@ -165,30 +131,12 @@ class BatchMetrics:
     """What the model gets at once."""
 
     def __init__(self, registry: CollectorRegistry):
-        self.products = Histogram(
-            "rakuten_batch_products", "Products of a batch.", buckets=PRODUCTS, registry=registry
-        )
-        self.tokens = Histogram(
-            "rakuten_batch_tokens", "Tokens of a batch, padding included.", buckets=TOKENS, registry=registry
-        )
-        self.padding = Histogram(
-            "rakuten_batch_padding_share",
-            "Share of a batch's tokens that are padding.",
-            buckets=SHARES,
-            registry=registry,
-        )
-        self.tokens_total = Counter(
-            "rakuten_tokens_total",
-            "Tokens through the model: kind is text or padding.",
-            ["kind"],
-            registry=registry,
-        )
-        self.queue = Gauge(
-            "rakuten_queue_products",
-            "Products waiting for a batch, of all workers.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+        counter, histogram, gauge = makers(registry)
+        self.products = histogram("batch_products", "Products of a batch.", PRODUCTS)
+        self.tokens = histogram("batch_tokens", "Tokens of a batch, padding included.", TOKENS)
+        self.padding = histogram("batch_padding_share", "Share of its tokens that are padding.", SHARES)
+        self.tokens_total = counter("tokens_total", "Tokens through the model: text or padding.", "kind")
+        self.queue = gauge("queue_products", "Waiting for a batch, of all workers.", "livesum")
 
     def observe(self, num_products: int, num_tokens: int, num_padded: int) -> None:
         """Count a batch: `num_tokens` are the products' own, `num_padded` rows times the longest."""

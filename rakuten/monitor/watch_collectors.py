@@ -1,47 +1,42 @@
 """What Prometheus scrapes of the log, of the model that is served and of what watches it. The door is `rakuten.monitor.metrics`."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from rakuten.monitor.collapse import Collapse
+from rakuten.monitor.collectors import makers
 from rakuten.monitor.delivery import LogCounts
 from rakuten.monitor.findings import Finding
 
 LOADS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 STATES: Final = ("ok", "drift", "not_enough_data")  # of a drift test
 KINDS: Final = ("none", "drift", "collapse", "not_enough_data")  # of a drift decision
+_NONE: Final = float("nan")  # a gauge cannot be taken back, and an old figure would pass for a new one
+RECENT: Final = "livemostrecent"
 SEVERITIES: Final = ("none", "warning", "alarm")  # as numbers: 0, 1, 2
 
 
 class LogMetrics:
-    """The inference log's `LogCounts`: give it to `InferenceLog` as `reporter`."""
-
-    _COUNTERS: Final = {
-        "accepted": "Records taken into memory.",
-        "dropped": "Records there was no room for.",
-        "acknowledged": "Records in a journal on the disk, or in the database.",
-        "delivered": "Records in the database.",
-        "refused": "Records that are damaged or that the database does not take.",
-        "failed_batches": "Tries to reach the database that failed.",
-    }
+    """The inference log's `LogCounts`."""
 
     def __init__(self, registry: CollectorRegistry):
+        counter, _, gauge = makers(registry)
         self._counters = {
-            name: Counter(f"rakuten_log_{name}_total", text, registry=registry)
-            for name, text in self._COUNTERS.items()
-        }
-        self._shown = dict.fromkeys(self._COUNTERS, 0)
-        modes: dict[str, tuple[Literal["livesum", "livemax", "livemin"], str]] = {
-            "backlog": ("livesum", "Records in memory alone, of all workers."),
-            "spool_bytes": ("livemax", "Journals on the disk, of all workers."),
-            "database_up": ("livemin", "1 where the last try of every worker reached the database."),
+            "accepted": counter("log_accepted_total", "Records taken into memory."),
+            "dropped": counter("log_dropped_total", "Records there was no room for."),
+            "acknowledged": counter("log_acknowledged_total", "Records on the disk or in the database."),
+            "delivered": counter("log_delivered_total", "Records in the database."),
+            "refused": counter("log_refused_total", "Records damaged or not taken by the database."),
+            "failed_batches": counter("log_failed_batches_total", "Tries to reach the database that failed."),
         }
         self._gauges = {
-            name: Gauge(f"rakuten_log_{name}", text, registry=registry, multiprocess_mode=mode)
-            for name, (mode, text) in modes.items()
+            "backlog": gauge("log_backlog", "Records in memory alone, of all workers.", "livesum"),
+            "spool_bytes": gauge("log_spool_bytes", "Journals on the disk, of all workers.", "livemax"),
+            "database_up": gauge("log_database_up", "0 where some worker's last try failed.", "livemin"),
         }
+        self._shown = dict.fromkeys(self._counters, 0)
 
     def update(self, counts: LogCounts) -> None:
         for name, counter in self._counters.items():
@@ -56,36 +51,18 @@ class ModelMetrics:
     """The model in memory: loads, swaps, readiness, collapse."""
 
     def __init__(self, registry: CollectorRegistry):
-        self._load = Histogram(
-            "rakuten_model_load_seconds",
-            "From a bundle on disk to a model that is warm.",
-            buckets=LOADS_S,
-            registry=registry,
+        counter, histogram, gauge = makers(registry)
+        self._load = histogram("model_load_seconds", "From a bundle on disk to a warm model.", LOADS_S)
+        self._swaps = counter("model_swaps_total", "New champions: swapped or refused.", "outcome")
+        self._info = gauge("model_info", "Workers that answer with a version.", "livesum", "model_version")
+        self._ready = gauge("ready_workers", "Workers that can answer.", "livesum")
+        self._collapsed = gauge("collapsed", "1: some worker's last answers are of one class.", "livemax")
+        self._top_share = gauge(
+            "recent_top_class_share", "Of the last answers, of the worst worker.", "livemax"
         )
-        self._swaps = Counter(
-            "rakuten_model_swaps_total",
-            "New champions: outcome is swapped or refused.",
-            ["outcome"],
-            registry=registry,
-        )
-        self._info = _gauge(
-            "model_info", "Workers that answer with this version.", registry, "livesum", "model_version"
-        )
-        self._ready = _gauge("ready_workers", "Workers that can answer.", registry, "livesum")
-        self._collapsed = _gauge(
-            "collapsed", "1 where some worker's last answers are of one class.", registry, "livemax"
-        )
-        self._top_share = _gauge(
-            "recent_top_class_share", "Of the last answers, the largest of all workers.", registry, "livemax"
-        )
-        self._entropy = _gauge(
-            "recent_entropy_bits", "Of the last answers, the least of all workers.", registry, "livemin"
-        )
-        self._canaries = _gauge(
-            "canary_agreement_share",
-            "Canary products answered as when they were recorded, the least of all workers.",
-            registry,
-            "livemin",
+        self._entropy = gauge("recent_entropy_bits", "Of the last answers, of the worst worker.", "livemin")
+        self._canaries = gauge(
+            "canary_agreement_share", "Canaries answered as when recorded, by the worst worker.", "livemin"
         )
         self._version: str | None = None
 
@@ -119,24 +96,19 @@ class DriftMetrics:
     """The newest drift report and decision, as the log's database has them."""
 
     def __init__(self, registry: CollectorRegistry):
-        recent: Literal["livemostrecent"] = "livemostrecent"
-        self._p_value = _gauge(
-            "drift_p_value", "Of a test, corrected for the others.", registry, recent, "test"
+        _, _, gauge = makers(registry)
+        self._p_value = gauge("drift_p_value", "Of a test, corrected for the others.", RECENT, "test")
+        self._effect = gauge("drift_effect", "Size of the change, in the test's unit.", RECENT, "test")
+        self._state = gauge("drift_state", "1 for the state that a test is in.", RECENT, "test", "state")
+        self._severity = gauge(
+            "drift_severity", "Of the decision by kind: 0 none, 1 warning, 2 alarm.", RECENT, "kind"
         )
-        self._effect = _gauge(
-            "drift_effect", "Size of the change, in the test's unit.", registry, recent, "test"
-        )
-        self._state = _gauge("drift_state", "1 for the state of a test.", registry, recent, "test", "state")
-        self._severity = _gauge(
-            "drift_severity", "Of the decision by kind: 0 none, 1 warning, 2 alarm.", registry, recent, "kind"
-        )
-        self._products = _gauge("drift_window_products", "Products compared.", registry, recent)
-        self._last_run = _gauge("drift_last_run_timestamp_seconds", "When it was compared.", registry, recent)
-        self._accuracy = _gauge(
+        self._products = gauge("drift_window_products", "Products compared.", RECENT)
+        self._last_run = gauge("drift_last_run_timestamp_seconds", "When they were compared.", RECENT)
+        self._accuracy = gauge(
             "accuracy",
-            "Share of right answers: source is reference, estimated or true; bound is value, low or high.",
-            registry,
-            recent,
+            "Right answers: source is reference, estimated or true; bound is value, low or high.",
+            RECENT,
             "source",
             "bound",
         )
@@ -163,11 +135,3 @@ class DriftMetrics:
             self._state.labels(test, state).set(result["state"] == state)
         for gauge, value in ((self._p_value, result["p_adjusted"]), (self._effect, result["effect"])):
             gauge.labels(test).set(_NONE if value is None else value)
-
-
-_Mode = Literal["livesum", "livemax", "livemin", "livemostrecent"]
-_NONE: Final = float("nan")  # a gauge cannot be taken back, and an old figure would pass for a new one
-
-
-def _gauge(name: str, text: str, registry: CollectorRegistry, mode: _Mode, *labels: str) -> Gauge:
-    return Gauge(f"rakuten_{name}", text, labels, registry=registry, multiprocess_mode=mode)
