@@ -8,9 +8,9 @@ the runner that made it runs the head, for all products that became complete wit
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from rakuten.data.text_encoder import Tokens
 from rakuten.serve.costs import Modality
@@ -34,11 +34,15 @@ class BatchFacts:
     waiting: int  # parts left in the queue when it began
 
 
-class Batcher:
-    """`runners` threads over one queue. `open` and what follows belong to an event loop, and never wait.
+class Observer(Protocol):
+    """Whoever counts batches."""
 
-    `observe` is called by the runners.
-    """
+    def batch(self, facts: BatchFacts) -> None:
+        """Called from the runners' threads."""
+
+
+class Batcher:
+    """`runners` threads over one queue. `open` and what follows belong to an event loop, and never wait."""
 
     def __init__(
         self,
@@ -47,11 +51,11 @@ class Batcher:
         token_budget: int,
         batch_size: int,
         latency_target_s: float,
-        observe: Callable[[BatchFacts], None] | None = None,
+        observer: Observer | None = None,
     ):
         self._token_budget, self._batch_size = token_budget, batch_size
         self._longest_s = SHARE_OF_TARGET * latency_target_s
-        self._observe = observe
+        self._observer = observer
         self._changed = threading.Condition()
         self._parts: dict[Part, None] = {}  # in the order of their coming; of open jobs, and not running
         self._running: dict[int, float] = {}  # runner -> time.monotonic() when it is likely to be done
@@ -212,8 +216,8 @@ class Batcher:
         padded = max(part.units for part in batch) * len(batch)
         if modality is not None:
             batch[0].job.served.costs.lane(modality).add(len(batch), units, max(padded, 1), seconds)
-        if self._observe is not None:
-            self._observe(BatchFacts(modality, len(batch), units, padded, seconds, len(self._parts)))
+        if self._observer is not None:
+            self._observer.batch(BatchFacts(modality, len(batch), units, padded, seconds, len(self._parts)))
 
 
 def _deliver(found: Sequence[tuple[Job, Outcome | Exception]]) -> None:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from rakuten.data.preprocess import Product
 from rakuten.errors import DataError
-from rakuten.monitor.metrics import Metrics
 from rakuten.monitor.record import new_prediction_id
 from rakuten.serve.answer import Answer, contributions_of, prediction
-from rakuten.serve.batcher import Batcher, BatchFacts
+from rakuten.serve.batcher import Batcher, Observer
 from rakuten.serve.cache import AnswerCache, key_of
 from rakuten.serve.costs import Modality
 from rakuten.serve.jobs import Job
@@ -67,22 +66,19 @@ class Engine:
         source: Source,
         *,
         log: RecordLog | None = None,
-        metrics: Metrics | None = None,
+        observer: Observer | None = None,
     ):
         self.settings, self.source = settings, source
         self._preparation = Preparation()
-        self._metrics = metrics
-        self._recorder = None
-        if log is not None or metrics is not None:
-            self._recorder = Recorder(
-                self._preparation, log, metrics, texts=settings.log_texts, images=settings.log_images
-            )
+        self._recorder = (
+            None if log is None else Recorder(self._preparation, log, settings.log_texts, settings.log_images)
+        )
         self._batcher = Batcher(
             runners=settings.runners,
             token_budget=settings.token_budget,
             batch_size=settings.batch_size,
             latency_target_s=settings.latency_target_ms / 1000,
-            observe=self._count_batch,
+            observer=observer,
         )
         self._cache: AnswerCache[Answer] = AnswerCache(settings.cache_size, keep=Answer.to_keep)
         self._in_flight = 0
@@ -137,16 +133,6 @@ class Engine:
             await self._idle.wait()
         await asyncio.to_thread(self._batcher.close)
         await asyncio.to_thread(self._preparation.close)
-
-    def _count_batch(self, facts: BatchFacts) -> None:
-        if self._metrics is None:
-            return
-        batches = self._metrics.batches
-        batches.queue.set(facts.waiting)
-        if facts.modality == "text":
-            batches.observe(facts.parts, facts.units, facts.padded_units)
-        elif facts.modality == "image":
-            batches.products.observe(facts.parts)
 
     @contextmanager
     def _answering(self) -> Iterator[Served]:

@@ -1,4 +1,4 @@
-"""Every answer -> a record for log and metrics, made after the answer has gone out."""
+"""Every answer -> a record for whoever keeps or counts it, made after the answer has gone out."""
 
 import time
 from concurrent.futures import Future
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from rakuten.data.preprocess import Example, Product
 from rakuten.data.statistics import InputStatistics, declared_size, statistics_of
-from rakuten.monitor.metrics import Metrics
 from rakuten.monitor.record import PredictionRecord
 from rakuten.serve.answer import Answer
 from rakuten.serve.prepare import CleanText, Preparation
@@ -19,7 +18,7 @@ from rakuten.serve.served import Served
 
 
 class RecordLog(Protocol):
-    """Whoever keeps what was answered."""
+    """Whoever keeps or counts what was answered."""
 
     def write(self, record: PredictionRecord) -> object:
         """Waits for nothing and never raises; called from any thread."""
@@ -30,8 +29,7 @@ class Recorder:
     """Counts inputs in the threads that prepare them, so that they cost the event loop next to nothing."""
 
     preparation: Preparation
-    log: RecordLog | None
-    metrics: Metrics | None
+    log: RecordLog
     texts: bool  # keep titles and descriptions
     images: bool
 
@@ -57,7 +55,7 @@ class Recorder:
         def finish(statistics: "Future[InputStatistics]") -> None:
             if statistics.cancelled() or statistics.exception() is not None:
                 return
-            self._tell(
+            self.log.write(
                 PredictionRecord(
                     prediction_id=found.prediction_id,
                     at=at,
@@ -82,12 +80,6 @@ class Recorder:
             )
 
         answer.statistics.add_done_callback(finish)
-
-    def _tell(self, record: PredictionRecord) -> None:
-        if self.metrics is not None:
-            self.metrics.predictions.observe(record)
-        if self.log is not None:
-            self.log.write(record)
 
 
 def _statistics(
