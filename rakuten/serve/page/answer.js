@@ -15,7 +15,7 @@ export function showAnswer(place, answer, asked, took_ms) {
       { class: "spoke hint" },
       "Model ",
       make("b", { id: "spoke" }, answer.model_version),
-      ` answered in ${Math.max(1, Math.round(took_ms))} ms. Prediction `,
+      `, ${Math.max(1, Math.round(took_ms))} ms, prediction `,
       make("code", { id: "prediction-id" }, answer.prediction_id),
     ),
   );
@@ -29,6 +29,8 @@ export function spoken(answer) {
 
 function heading(answer, asked) {
   const sure = make("p", { class: "sure" }, make("b", { id: "confidence" }, percent(answer.confidence)), " confident");
+  const code = make("b", { id: "code" }, String(answer.predicted_prdtypecode));
+  const found = make("div", {}, make("h2", { id: "name", lang: "fr" }, answer.name), make("p", { class: "code" }, "prdtypecode ", code));
   const how = "Calibrated: of answers this confident, about that share is right.";
   const warning = make(
     "p",
@@ -41,9 +43,7 @@ function heading(answer, asked) {
     { class: answer.abstained ? "verdict unsure" : "verdict" },
     make("p", { class: "asked hint" }, asked.words),
     answer.abstained ? warning : "",
-    make("h2", { id: "name", lang: "fr" }, answer.name),
-    make("p", { class: "code" }, "prdtypecode ", make("b", { id: "code" }, String(answer.predicted_prdtypecode))),
-    sure,
+    make("div", { class: "found" }, found, sure),
     bar(answer.confidence, "whole"),
     make("p", { class: "hint" }, how),
   );
@@ -113,12 +113,14 @@ function step({ id, label, from, to, value, kind, seen }, low, width) {
   const fill = make("span", { class: "fill" });
   fill.style.left = `${(100 * (Math.min(from, to) - low)) / width}%`;
   fill.style.width = `${(100 * Math.abs(to - from)) / width}%`;
+  const zero = make("span", { class: "zero" });
+  zero.style.left = `${(-100 * low) / width}%`;
+  const number = make("span", { class: "number" }, value ?? points(to - from));
   const direction = kind ?? (to < from ? "less" : "more");
   return make(
     "div",
     { class: `step ${direction}`, id: `step-${id}` },
     make("dt", {}, label, seen === false ? make("small", {}, " none given") : ""),
-    make("dd", {}, make("span", { class: "rail", "aria-hidden": "true" }, fill),
-      make("span", { class: "number" }, value ?? points(to - from))),
+    make("dd", {}, make("span", { class: "rail", "aria-hidden": "true" }, fill, low < 0 ? zero : ""), number),
   );
 }

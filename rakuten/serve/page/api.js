@@ -5,9 +5,9 @@ const KEY = "rakuten-api-key";
 
 /** What went wrong, in words for a person. `errors` are the service's, field by field. */
 export class Problem extends Error {
-  constructor(title, detail, { status = 0, errors = [], retryAfter = null } = {}) {
+  constructor(title, detail, { status = 0, type = null, errors = [], retryAfter = null } = {}) {
     super(`${title}: ${detail}`);
-    Object.assign(this, { title, detail, status, errors, retryAfter });
+    Object.assign(this, { title, detail, status, type, errors, retryAfter });
   }
 }
 
@@ -79,7 +79,7 @@ function read(response, text) {
     throw new Problem("The answer cannot be read", detail, { status, retryAfter });
   }
   const errors = Array.isArray(answer.errors) ? answer.errors : [];
-  throw new Problem(answer.title, answer.detail ?? "", { status, errors, retryAfter });
+  throw new Problem(answer.title, answer.detail ?? "", { status, type: answer.type, errors, retryAfter });
 }
 
 /** The object that a text holds as JSON, else null. */

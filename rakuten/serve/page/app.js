@@ -164,8 +164,8 @@ async function tryExample(example) {
   byId("designation").value = example.designation;
   byId("description").value = example.description;
   if (example.photo) {
-    const response = await fetch(example.photo);
-    await photo.take(new File([await response.blob()], "example.jpg", { type: "image/jpeg" }));
+    const fetched = await fetch(example.photo).then((response) => response.blob()).catch(() => null);
+    if (fetched) await photo.take(new File([fetched], "example.jpg", { type: "image/jpeg" }));
   }
   ask();
 }

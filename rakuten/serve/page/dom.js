@@ -32,7 +32,7 @@ const SIZES = [[1e6, "MB"], [1e3, "kB"], [1, "bytes"]];
 export function bytes(count) {
   const [unit, name] = SIZES.find(([unit]) => count >= unit) ?? [1, "bytes"];
   const number = count / unit;
-  return `${number < 10 && unit > 1 ? number.toFixed(1) : Math.round(number)} ${name}`;
+  return `${unit > 1 && number < 10 ? Number(number.toFixed(1)) : Math.round(number)} ${name}`;
 }
 
-export const megapixels = (count) => `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} megapixels`;
+export const megapixels = (count) => `${Number((count / 1e6).toFixed(1))} megapixels`;

@@ -2,6 +2,7 @@
 // It goes out as it is: scaled down here, it would not get the answer that the same file gets elsewhere.
 
 import { byId, bytes, megapixels } from "./dom.js";
+import { sayBeside } from "./problem.js";
 
 const MAGIC = [[0xff, 0xd8, 0xff], [0x89, 0x50, 0x4e, 0x47], [0x52, 0x49, 0x46, 0x46]]; // JPEG, PNG, RIFF of WebP
 
@@ -46,8 +47,7 @@ export class PhotoField {
   }
 
   say(text) {
-    byId("photo-error").textContent = text;
-    this.input.toggleAttribute("aria-invalid", Boolean(text));
+    sayBeside("photo", text);
   }
 
   async #refusal(file) {

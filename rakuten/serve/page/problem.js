@@ -21,11 +21,19 @@ export function showProblem(problem, again) {
   };
   box.replaceChildren(
     make("h2", {}, problem.title),
-    make("p", {}, sentence(problem.detail)),
+    problem.errors.length ? "" : make("p", {}, sentence(problem.detail)),
+    beside.length ? make("p", {}, "What is wrong stands beside the field.") : "",
     rest.length ? make("ul", {}, ...rest.map((each) => make("li", {}, `${each.field}: ${each.detail}`))) : "",
     way(problem, retry),
+    explained(problem.type),
   );
   box.hidden = false;
+}
+
+/** A link to what the service says of this kind of problem; only where it is the service's own. */
+function explained(type) {
+  const own = typeof type === "string" && type.startsWith("/") && !type.startsWith("//");
+  return own ? make("p", { class: "more" }, make("a", { href: type.slice(1) }, "More about this problem")) : "";
 }
 
 /** Takes a problem off the page, with what it says beside the fields and what would have been tried again. */
