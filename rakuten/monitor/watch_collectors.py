@@ -54,6 +54,9 @@ class ModelMetrics:
         counter, histogram, gauge = makers(registry)
         self._load = histogram("model_load_seconds", "From a bundle on disk to a warm model.", LOADS_S)
         self._swaps = counter("model_swaps_total", "New champions: swapped or refused.", "outcome")
+        for outcome in ("swapped", "refused"):  # a series that begins at 1 has not increased for Prometheus
+            self._swaps.labels(outcome)
+        self._refused = gauge("champion_refused", "1: some worker did not take the newest one.", "livemax")
         self._info = gauge("model_info", "Workers that answer with a version.", "livesum", "model_version")
         self._ready = gauge("ready_workers", "Workers that can answer.", "livesum")
         self._collapsed = gauge("collapsed", "1: some worker's last answers are of one class.", "livemax")
@@ -64,6 +67,7 @@ class ModelMetrics:
         self._canaries = gauge(
             "canary_agreement_share", "Canaries answered as when recorded, by the worst worker.", "livemin"
         )
+        self._canaries.set(_NONE)  # until somebody has asked
         self._version: str | None = None
 
     def ready(self, is_ready: bool) -> None:
@@ -77,10 +81,13 @@ class ModelMetrics:
             self._info.labels(self._version).set(0)  # several processes cannot take a label back
         self._version = version
         self._info.labels(version).set(1)
+        self._refused.set(0)
+        self._collapsed.set(0)  # said of the one before
 
     def refused(self) -> None:
         """A bundle was not taken: the one before goes on."""
         self._swaps.labels("refused").inc()
+        self._refused.set(1)
 
     def answers(self, collapse: Collapse) -> None:
         """What the last answers look like."""
