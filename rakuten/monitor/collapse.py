@@ -71,7 +71,7 @@ def collapse_of(counts: Mapping[Code, int], shares: Mapping[Code, float]) -> Col
     if not num:
         return Collapse(0, None, 0.0, 0.0, 1.0, False)
     top, count = max(counts.items(), key=lambda each: each[1])
-    entropy = -sum(each / num * log2(each / num) for each in counts.values())
+    entropy = -sum(each / num * log2(each / num) for each in counts.values() if each)
     p_value = 1.0
     if num >= MIN_ANSWERS and count >= MIN_SHARE * num:
         share = min(max(shares.get(top, 0.0), LEAST_SHARE), 1.0)
