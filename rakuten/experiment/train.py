@@ -5,6 +5,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import xxhash
 from rich.console import Console
 
@@ -15,6 +16,7 @@ from rakuten.data.files import atomic_write
 from rakuten.data.split import TEST
 from rakuten.errors import RakutenError
 from rakuten.experiment.callbacks import LAST, EpochReporter
+from rakuten.experiment.canary import canary_examples
 from rakuten.experiment.card import write_card
 from rakuten.experiment.device import device_of, prepare_torch
 from rakuten.experiment.evaluate import calibrate
@@ -43,6 +45,7 @@ from rakuten.experiment.tracking.journal import JOURNAL
 from rakuten.experiment.tracking.store import RUN_TAG
 from rakuten.model.bundle import Predictor, save_bundle
 from rakuten.model.bundle_files import copy_bundle
+from rakuten.model.canary import record_canary
 from rakuten.model.classifier import ProductClassifier
 from rakuten.model.pretrained import require_weights
 
@@ -250,3 +253,5 @@ def _bundle(
         lineage=lineage,
         calibration=calibrate(predictor, features, rows.calib),
     )
+    held_out = np.concatenate([rows.calib, rows.val])  # not test, which a study must not see
+    record_canary(run.bundle, canary_examples(features, held_out, config.seed))

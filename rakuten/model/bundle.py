@@ -65,9 +65,11 @@ class Predictor:
         labels: LabelSet,
         info: Mapping[str, Any],
         device: str = "cpu",
+        path: Path | None = None,
     ):
         self.classifier = classifier.eval().to(device)
         self.preprocessor, self.labels, self.info, self.device = preprocessor, labels, dict(info), device
+        self.path = path  # of the bundle, where it was loaded from one
         calibration = Calibration.of(info["calibration"])
         self.temperature = calibration.temperature
         self.temperature_without_text = calibration.temperature_without_text
@@ -102,7 +104,7 @@ class Predictor:
                 config, len(labels), preprocessor, hf_config=info["hf_config"], load_weights=False
             )
             classifier.load_state_dict(load_file(folder / WEIGHTS))
-            return cls(classifier, preprocessor, labels, info, device)
+            return cls(classifier, preprocessor, labels, info, device, folder)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise BundleError(
                 f"the bundle at {folder} does not fit this version of rakuten", got=str(error).splitlines()[0]

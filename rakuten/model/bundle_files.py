@@ -62,26 +62,26 @@ def update_info(folder: Path, **changes: Any) -> None:
     write_info(folder, read_info(folder) | changes)
 
 
-def write_info(folder: Path, info: Mapping[str, Any]) -> None:
+def write_info(folder: Path, info: Mapping[str, Any], name: str = INFO) -> None:
     """The bundle's JSON with its checksum, in one atomic step."""
     body = {key: value for key, value in info.items() if key != "checksum"}
-    temporary = folder / (INFO + ".tmp")
+    temporary = folder / (name + ".tmp")
     text = json.dumps(body | {"checksum": checksum(body)}, indent=1, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(folder / INFO)
+    temporary.replace(folder / name)
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path, name: str = INFO) -> dict[str, Any]:
     """The bundle's JSON, checked by its checksum.
 
     Raises:
         BundleError: no bundle there, torn or changed, or of a format this version cannot read.
     """
-    path = folder / INFO
+    path = folder / name
     if not path.is_file():
         raise BundleError(
             f"no bundle at {folder}",
-            expected=f"a folder with {INFO}",
+            expected=f"a folder with {name}",
             fix="train one: python scripts/train.py",
         )
     if path.stat().st_size > LIMIT_BYTES:

@@ -20,6 +20,10 @@ from rakuten.data.batching import Batch
 from rakuten.model.classifier import ProductClassifier
 
 _LOG = logging.getLogger(__name__)
+# Of a calibrated probability against torch in float32 on a CPU, on any machine: summing in another order stays far below
+# the first, bfloat16's 8 bits of mantissa below the second.
+TOLERANCE = 1e-4
+TOLERANCE_BF16 = 0.05
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -30,6 +34,7 @@ class Runtime(Protocol):
     name: str  # torch, torch-bf16, onnx, onnx-int8
     text_dim: int | None  # D_t; None where the model has no such tower, and its method is not to be called
     image_dim: int | None  # D_i
+    tolerance: float  # how far a calibrated probability may be from that of torch in float32
 
     def text(self, tokens: NDArray[np.int64], weights: Floats) -> Floats:
         """(T, D_t) features of (T, L) token ids and their weights, 0 where padded."""
@@ -98,6 +103,7 @@ class TorchRuntime:
         compile: bool = False,
     ):
         self.name = "torch" if precision == "fp32" else "torch-bf16"
+        self.tolerance = TOLERANCE if precision == "fp32" else TOLERANCE_BF16
         self._classifier = classifier.eval().to(device)
         self._device, self._autocast = device, precision == "bf16"
         towers = classifier.towers

@@ -36,20 +36,25 @@ class NgramTower(Tower):
 
     def forward(self, tokens: Tensor, weights: Tensor) -> TowerOutput:
         """`tokens` (T, L) int64, `weights` (T, L), 0 where padded."""
+        bag = nn.functional.embedding_bag(
+            tokens,
+            self.embedding.weight,
+            per_sample_weights=self.shares(tokens, weights),
+            mode="sum",
+            padding_idx=0,
+        )
+        pooled = self.norm(bag + self.bias)
+        return TowerOutput(pooled, pooled[:, None], torch.ones_like(pooled[:, :1], dtype=torch.bool))
+
+    def shares(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        """(T, L) what each n-gram counts in its text: tf-idf, in training with dropout, each kind of norm one."""
         weights = self.idf[tokens] * weights
         if self.training and self.dropout:
             weights = weights * (torch.rand_like(weights) >= self.dropout)
         # Characters are many and words are few: each kind gets the same say.
         is_char = tokens >= self.embedding.num_embeddings // 2
         norms = [(weights * kind).norm(dim=1, keepdim=True).clamp_min(1e-6) for kind in (~is_char, is_char)]
-        weights = weights / torch.where(is_char, norms[1], norms[0])
-        pooled = self.norm(
-            nn.functional.embedding_bag(
-                tokens, self.embedding.weight, per_sample_weights=weights, mode="sum", padding_idx=0
-            )
-            + self.bias
-        )
-        return TowerOutput(pooled, pooled[:, None], torch.ones_like(pooled[:, :1], dtype=torch.bool))
+        return weights / torch.where(is_char, norms[1], norms[0])
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [
