@@ -163,10 +163,14 @@ def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _sharpness(pixels: NDArray[np.uint8]) -> float:
+    """Within what is not padding, whose edge is sharp however blurred the photo is."""
     side = pixels.shape[1]
     edge = max(0, (side - SHARPNESS_PX) // 2)
-    part = _luma(pixels[:, edge : side - edge, edge : side - edge]).astype(np.int16)
-    if len(part) < 3:
+    luma = _luma(pixels[:, edge : side - edge, edge : side - edge])
+    content = luma < 255 - WHITE_TOLERANCE
+    rows, columns = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
+    if not len(rows) or min(rows[-1] - rows[0], columns[-1] - columns[0]) < 2:
         return 0.0
+    part = luma[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.int16)
     sides = part[:-2, 1:-1] + part[2:, 1:-1] + part[1:-1, :-2] + part[1:-1, 2:]
     return float((sides - 4 * part[1:-1, 1:-1]).astype(np.float32).var())
