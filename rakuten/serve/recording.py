@@ -91,5 +91,6 @@ def _statistics(
         text.description,
         Example(text.tokens, pixels),
         unknown_id=None if encoder is None else encoder.unknown_id,
+        known_words=served.known_words,
         size_px=declared_size(product.image),
     )

@@ -1,5 +1,6 @@
 """A model that answers: in memory, checked and warm."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,9 @@ class Served:
     loaded_at: str  # ISO 8601, UTC
     runtime: Runtime
     bundle: Path
+    known_words: Set[int] | None = (
+        None  # of its training texts: what is new in a request's is counted against them
+    )
     costs: Costs = field(default_factory=Costs)
 
 
