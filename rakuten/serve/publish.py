@@ -33,19 +33,29 @@ def publish(
         BundleError: it is torn or was changed.
     """
     check_bundle(bundle)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    body = asdict(Published(model, version, run_id, uuid, str(bundle.absolute()), now))
-    with atomic_write(outputs_dir / POINTER) as path:
-        path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    write_pointer(outputs_dir / POINTER, Published(model, version, run_id, uuid, str(bundle.absolute()), now))
     return outputs_dir / POINTER
 
 
+def write_pointer(path: Path, published: Published) -> None:
+    """In one atomic step."""
+    with atomic_write(path) as partial:
+        partial.write_text(
+            json.dumps(asdict(published), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
 def published(outputs_dir: Path) -> Published:
+    """As `read_pointer`, of the pointer's usual place."""
+    return read_pointer(outputs_dir / POINTER)
+
+
+def read_pointer(path: Path) -> Published:
     """
     Raises:
         RakutenError: nothing is published here, or the pointer is damaged.
     """
-    path = outputs_dir / POINTER
     if not path.is_file():
         raise RakutenError(f"there is no champion at {path}", fix="promote one: python scripts/promote.py")
     try:

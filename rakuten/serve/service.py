@@ -6,9 +6,12 @@ from typing import Any
 
 import bentoml
 
+from rakuten.serve.doors import hang_doors
+from rakuten.serve.lifecycle import DrainMiddleware, Lifecycle
 from rakuten.serve.settings import load_settings
 
 SETTINGS = load_settings()
+LIFECYCLE = Lifecycle(SETTINGS.drain_s, SETTINGS.graceful_s)
 
 
 class LazyApp:
@@ -23,26 +26,37 @@ class LazyApp:
 APP = LazyApp()
 
 
-@bentoml.service(name="rakuten", http={"host": "127.0.0.1", "port": 3000}, traffic={"timeout": 60})
+@bentoml.service(
+    name="rakuten",
+    workers=SETTINGS.workers,
+    http={"host": "127.0.0.1", "port": 3000},
+    # Ours speaks first, in the shape of the other problems.
+    traffic={"timeout": 2 * SETTINGS.limits.answer_s + SETTINGS.limits.receive_s},
+)
 @bentoml.asgi_app(APP, path="/")
 class Rakuten:
     """The champion behind HTTP."""
 
     @bentoml.on_startup
     async def start(self) -> None:
-        from rakuten.serve.app import create_app
-        from rakuten.serve.champion import Champion
-        from rakuten.serve.engine import Engine
+        from rakuten.serve.assembly import Assembly
+        from rakuten.serve.security import announce
 
-        champion = Champion(SETTINGS)
-        champion.load()
-        self.champion = champion
-        self.engine = Engine(SETTINGS, champion)
-        APP.app = create_app(self.engine)
+        LIFECYCLE.install()
+        self.assembly = Assembly(SETTINGS, LIFECYCLE)
+        await self.assembly.start()
+        APP.app = self.assembly.app
+        FRONT.open(self.assembly.app, self.assembly.metrics.requests)
+        announce(SETTINGS)
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        await self.engine.aclose()
+        await self.assembly.aclose()
 
     async def __is_ready__(self) -> bool:
-        return self.champion.current is not None
+        return self.assembly.is_ready
+
+
+# What BentoML's decorator makes of the class has it.
+Rakuten.add_asgi_middleware(DrainMiddleware, lifecycle=LIFECYCLE)  # type: ignore[attr-defined]
+FRONT = hang_doors(Rakuten, SETTINGS)

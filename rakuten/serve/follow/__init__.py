@@ -1,0 +1,1 @@
+"""Where the champion is published: a pointer on this machine, BentoML's store, or MLflow's alias."""
