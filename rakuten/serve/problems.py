@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from rakuten.serve.schema import Mistake, Problem
 
 MEDIA_TYPE: Final = "application/problem+json"
 PATH_CHARS: Final = 256  # of a request's path, in an answer
+MISTAKES: Final = 10  # of a request's, in an answer
+FIELD_CHARS: Final = 64  # of a field's name, which may be the request's own
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ INVALID = Kind(
 RATE_LIMITED = Kind(
     "rate-limited", 429, "Too many requests", "Wait the seconds that the header Retry-After says."
 )
-HEAD_TOO_LARGE = Kind("head-too-large", 431, "The request's head is too large", "Send fewer, shorter headers.")
+HEAD_TOO_LARGE = Kind(
+    "head-too-large", 431, "The request's head is too large", "Send fewer, shorter headers."
+)
 INTERNAL = Kind(
     "internal", 500, "The service made a mistake", "The service's log says where; tell whoever runs it."
 )
@@ -91,14 +96,34 @@ def kind_of(status: int) -> Kind:
     return next((kind for kind in KINDS if kind.status == status), INTERNAL if status >= 500 else MALFORMED)
 
 
+def invalid(*mistakes: tuple[str, str], limit: str | None = None) -> "ProblemError":
+    """The problem of a request whose fields do not fit: (field, what is wrong) each."""
+    shown = mistakes[:MISTAKES]
+    errors = [Mistake(field=field[:FIELD_CHARS], detail=detail) for field, detail in shown]
+    more = f" and {len(mistakes) - len(shown)} more" if len(mistakes) > len(shown) else ""
+    detail = "; ".join(f"{each.field}: {each.detail}" for each in errors) + more
+    return ProblemError(INVALID, detail, errors=errors, limit=limit)
+
+
 class ProblemError(Exception):
     """Ends a request; `retry_after_s` becomes the header Retry-After."""
 
     def __init__(
-        self, kind: Kind, detail: str, *, errors: Sequence[Mistake] = (), retry_after_s: float | None = None
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        errors: Sequence[Mistake] = (),
+        retry_after_s: float | None = None,
+        limit: str | None = None,
     ):
+        """
+        Args:
+            limit: the setting that was exceeded, for the metrics.
+        """
         super().__init__(f"{kind.name}: {detail}")
         self.kind, self.detail, self.errors, self.retry_after_s = kind, detail, list(errors), retry_after_s
+        self.limit = limit
 
     def problem(self, path: str | None = None) -> Problem:
         return Problem(
@@ -118,3 +143,8 @@ class ProblemError(Exception):
             headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 asks for it
         body = self.problem(path).model_dump(exclude_none=True)
         return JSONResponse(body, self.kind.status, headers, MEDIA_TYPE)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The request's answer, and in its state what was wrong, for who counts."""
+        scope.setdefault("state", {})["problem"] = self
+        await self.response(scope["path"])(scope, receive, send)

@@ -17,7 +17,9 @@ class Item(_Request):
     """A product: any one of title, description and photo suffices."""
 
     designation: str | None = Field(None, description="Title", examples=["Piscine gonflable ronde 3 m"])
-    description: str | None = Field(None, description="Longer text; markup is taken out")
+    description: str | None = Field(
+        None, description="Longer text; markup is taken out", examples=["Diamètre 305 cm, hauteur 76 cm."]
+    )
     image: str | None = Field(
         None, description="JPEG, PNG or WebP, in base64", json_schema_extra={"format": "byte"}
     )
@@ -84,6 +86,8 @@ class BatchResult(BaseModel):
 
 
 class FeedbackTaken(BaseModel):
+    """It is in the log, or on its way there."""
+
     prediction_id: str
     prdtypecode: Code
 
