@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from rakuten.data.labels import LabelSet
 from rakuten.data.statistics import InputStatistics
-from rakuten.model.runtime import Embeddings, logits_of
+from rakuten.model.explain import contributions
+from rakuten.model.runtime import Embeddings
 from rakuten.serve.jobs import Outcome
 from rakuten.serve.schema import Candidate, Contributions, Prediction
 from rakuten.serve.served import Served
@@ -75,21 +76,19 @@ def _candidates(probs: NDArray[np.float64], labels: LabelSet, order: NDArray[np.
 
 
 def contributions_of(served: Served, outcome: Outcome) -> Contributions:
-    """What text and photo each brought to the confidence in the answer: exact Shapley values, from four heads."""
-    runtime = served.runtime
-    seen = [(False, False), (True, False), (False, True), (True, True)]
-    has_text, has_image = (
-        np.array(column) & there
-        for column, there in zip(zip(*seen), (outcome.has_text, outcome.has_image), strict=True)
-    )
+    """What text and photo each brought to the confidence in the answer."""
     text, image = (
-        None if width is None else np.tile(np.zeros(width, np.float32) if row is None else row, (4, 1))
-        for width, row in ((runtime.text_dim, outcome.text), (runtime.image_dim, outcome.image))
+        None if width is None else np.zeros((1, width), np.float32) if row is None else row[None]
+        for width, row in (
+            (served.runtime.text_dim, outcome.text),
+            (served.runtime.image_dim, outcome.image),
+        )
     )
-    embeddings = Embeddings(text, image, has_text, has_image)
-    probs = served.predictor.calibration.probabilities(logits_of(runtime, embeddings), has_text)
-    nothing, text_only, image_only, both = probs[:, int(outcome.probs.argmax())]
-    return Contributions(
-        text=((text_only - nothing) + (both - image_only)) / 2,
-        image=((image_only - nothing) + (both - text_only)) / 2,
+    has_text, has_image = np.array([outcome.has_text]), np.array([outcome.has_image])
+    found = contributions(
+        served.runtime,
+        served.predictor.calibration,
+        Embeddings(text, image, has_text, has_image),
+        np.array([outcome.probs.argmax()]),
     )
+    return Contributions(text=float(found.text[0]), image=float(found.image[0]))
