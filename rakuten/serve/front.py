@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rakuten.monitor.collectors import RequestMetrics
 
 BENTOML: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/schema.json")
-METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS")
+METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS")  # that the metrics tell apart
 CONTENT_TYPE: Final = re.compile(rb"[\x20-\x7e]{0,256}")  # it stands in the access log
 SECURITY: Final = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",  # pages bring their own
@@ -127,8 +127,11 @@ class Front:
     def _refused(self, scope: Scope) -> ProblemError | None:
         if scope["path"] not in self._pages:
             return ProblemError(NOT_FOUND, "see /docs for what there is")
-        if scope["method"] not in METHODS:
-            return ProblemError(METHOD_NOT_ALLOWED, f"there are {', '.join(METHODS)}")
+        if scope["path"] in BENTOML and scope["method"] not in (
+            "GET",
+            "HEAD",
+        ):  # else the application has it: 404
+            return ProblemError(METHOD_NOT_ALLOWED, "GET is taken", allow="GET, HEAD")
         if not scope["query_string"].isascii():
             return ProblemError(MALFORMED, "the query is not percent-encoded")
         for name, value in scope["headers"]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from rakuten.data.preprocess import Product
 from rakuten.serve.form import read_form
@@ -88,9 +88,8 @@ async def read_json(request: Request, limits: RequestLimits) -> object:
         ProblemError: another type; not UTF-8, no JSON, NaN and the like; a structure that no request has.
     """
     if media_type(request) != JSON:
-        raise ProblemError(
-            UNSUPPORTED, f"{JSON} is expected" + (f" or {FORM}" if _takes_forms(request) else "")
-        )
+        taken = f"{JSON} or {FORM}" if request.url.path.endswith("/predict") else JSON
+        raise ProblemError(UNSUPPORTED, f"{taken} is expected")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -113,15 +112,16 @@ def validated(model: type[M], value: object) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
-        raise invalid(*((".".join(map(str, each["loc"])) or "body", each["msg"]) for each in told)) from None
+        raise invalid(*((".".join(map(str, each["loc"])) or "body", _words(each)) for each in told)) from None
+
+
+def _words(mistake: ErrorDetails) -> str:
+    # pydantic's would name our class.
+    return "an object is expected" if mistake["type"] == "model_type" else mistake["msg"]
 
 
 def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _takes_forms(request: Request) -> bool:
-    return request.url.path.endswith("/predict")
 
 
 def _product(texts: dict[str, Any], image: bytes | None, limits: RequestLimits) -> Product:

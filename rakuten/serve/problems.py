@@ -116,14 +116,16 @@ class ProblemError(Exception):
         errors: Sequence[Mistake] = (),
         retry_after_s: float | None = None,
         limit: str | None = None,
+        allow: str | None = None,
     ):
         """
         Args:
             limit: the setting that was exceeded, for the metrics.
+            allow: the header Allow of a 405.
         """
         super().__init__(f"{kind.name}: {detail}")
         self.kind, self.detail, self.errors, self.retry_after_s = kind, detail, list(errors), retry_after_s
-        self.limit = limit
+        self.limit, self.allow = limit, allow
 
     def problem(self, path: str | None = None) -> Problem:
         return Problem(
@@ -139,6 +141,8 @@ class ProblemError(Exception):
         headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after_s)))
+        if self.allow is not None:
+            headers["Allow"] = self.allow
         if self.kind is UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 asks for it
         body = self.problem(path).model_dump(exclude_none=True)

@@ -14,6 +14,10 @@ from rakuten.serve.settings import RequestLimits
 FILES = Path(__file__).with_name("page")
 # Asked for each time, sent only where it changed: page and scripts are always of one version.
 FRESH = {"Cache-Control": "no-cache"}
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 TOLD = {"image_bytes", "image_pixels", "text_chars"}  # limits that the page tells before it uploads
 
 
@@ -28,7 +32,7 @@ def add_website(app: FastAPI, limits: RequestLimits) -> None:
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def index() -> HTMLResponse:
-        return HTMLResponse(text, headers=FRESH)
+        return HTMLResponse(text, headers={**FRESH, "Content-Security-Policy": CSP})
 
     app.mount("/page", _Fresh(directory=FILES), name="page")
 
