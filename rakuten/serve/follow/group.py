@@ -24,14 +24,14 @@ _READY, _REFUSED = "ready", "refused"
 
 
 class Group:
-    """This worker's seat among the children of its parent."""
+    """The seat of this worker, or of the process `pid`, among the children of its parent."""
 
-    def __init__(self, folder: Path | None = None):
+    def __init__(self, folder: Path | None = None, pid: int | None = None):
         self._folder = folder or _folder_of_parent()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._folder.stat().st_uid != os.getuid():
             raise PermissionError(f"{self._folder} belongs to somebody else")
-        self._me = str(os.getpid())
+        self._me = str(pid or os.getpid())
         self._write(f"worker-{self._me}", "")
 
     def served(self) -> tuple[Found, Path] | None:
