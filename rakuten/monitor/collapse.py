@@ -10,6 +10,7 @@ tells the two apart is the bundle's canary set, which a collapsed model fails. A
 leave them out.
 """
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,17 +53,19 @@ class CollapseDetector:
         self._shares = {code: max(share, LEAST_SHARE) for code, share in shares.items()}
         self._last: deque[Code] = deque(maxlen=window)
         self._counts: dict[Code, int] = {}
+        self._lock = threading.Lock()
 
     def observe(self, code: Code) -> Collapse:
-        """Count an answer that the model gave, not one from a cache; what the last ones look like."""
-        if len(self._last) == self._last.maxlen:
-            oldest = self._last[0]
-            self._counts[oldest] -= 1
-            if not self._counts[oldest]:
-                del self._counts[oldest]
-        self._last.append(code)
-        self._counts[code] = self._counts.get(code, 0) + 1
-        return collapse_of(self._counts, self._shares)
+        """Count an answer that the model gave, not one from a cache; what the last ones look like. From any thread."""
+        with self._lock:
+            if len(self._last) == self._last.maxlen:
+                oldest = self._last[0]
+                self._counts[oldest] -= 1
+                if not self._counts[oldest]:
+                    del self._counts[oldest]
+            self._last.append(code)
+            self._counts[code] = self._counts.get(code, 0) + 1
+            return collapse_of(self._counts, self._shares)
 
 
 def collapse_of(counts: Mapping[Code, int], shares: Mapping[Code, float]) -> Collapse:

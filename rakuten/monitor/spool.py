@@ -89,6 +89,7 @@ def new_spool(folder: Path) -> Spool:
             path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             if _take(fd):  # else another process took it for an orphan and is about to remove it
+                _settle(folder)
                 return Spool(path, fd)
             os.close(fd)
     except OSError as error:
@@ -125,6 +126,15 @@ def used_bytes(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def _settle(folder: Path) -> None:
+    """A file whose name is not on the disk is none after a power cut, whatever of it is."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _take(fd: int) -> bool:
