@@ -110,7 +110,8 @@ class InferenceLog:
     def close(self, timeout_s: float = 10.0) -> bool:
         """Take no more, and bring what there is to the journal and the database; whether all is in the database.
 
-        What is in the journal alone when the time is over is delivered by the next process that opens the folder.
+        What is in the journal alone when the time is over, or when the database is away, is delivered by the next process
+        that opens the folder: nobody waits for a database at the end.
         """
         self._deadline = time.monotonic() + timeout_s
         with self._lock:
