@@ -31,6 +31,9 @@ class DriftConfig:
     scales: Annotated[
         tuple[Count, ...], Field(min_length=1)
     ]  # windows looked at together: the last one, the last seven
+    weights: dict[
+        str, Positive
+    ]  # of a column's test in the correction for many tests; 1 where it is not named
     min_products: Annotated[int, Field(ge=2)]  # of a test, on either side; below it says "not enough data"
     max_draws: Annotated[int, Field(ge=1000)]  # most random permutations of a test
     exceedances: Annotated[int, Field(ge=10)]  # a test stops drawing after so many draws beyond the observed

@@ -75,10 +75,12 @@ def check(reference: Observations, window: Observations, config: DriftConfig) ->
     columns = list(columns_of(reference, window))
     content = zlib.crc32(np.ascontiguousarray(window.ids).tobytes())
     outcomes = [_test(column, config, content) if column.enough(config) else None for column in columns]
+    weights = np.array([config.weights.get(column.name, 1.0) for column in columns])
     ran = [i for i, outcome in enumerate(outcomes) if outcome is not None and not outcome.degenerate]
-    idle = sum(outcome is not None and outcome.degenerate for outcome in outcomes)
+    idle = [i for i, outcome in enumerate(outcomes) if outcome is not None and outcome.degenerate]
     p_values = np.array([outcomes[i].p_value for i in ran])  # type: ignore[union-attr]
-    adjusted = dict(zip(ran, holm(p_values, len(columns) - idle).tolist(), strict=True))
+    corrected = holm(p_values, weights[ran], float(weights.sum() - weights[idle].sum()))
+    adjusted = dict(zip(ran, corrected.tolist(), strict=True))
     return [
         Check(column, outcome, None if outcome is None else adjusted.get(i, 1.0))
         for i, (column, outcome) in enumerate(zip(columns, outcomes, strict=True))

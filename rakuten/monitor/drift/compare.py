@@ -58,7 +58,7 @@ def _result(each: Check, reference: Reference, window: Observations, config: Dri
             f" {config.min_products} of each are needed"
         )
     else:
-        text = describe(column, reference.codes)
+        text = describe(column, reference.codes) if state == "drift" else "within what chance gives"
     return TestResult(
         name=column.name,
         state=state,

@@ -1,11 +1,15 @@
 """From reports to a decision: nothing, a warning or an alarm, of drift or of collapse, with bounded false alarms."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from rakuten.config.monitoring import DriftConfig
 from rakuten.model.reference import Observations, Reference
+from rakuten.monitor.collapse import WINDOW, collapse_of
 from rakuten.monitor.drift.compare import compare
 from rakuten.monitor.drift.report import DriftReport, TestResult
 
@@ -34,7 +38,6 @@ def look(
     reference: Reference,
     windows: Sequence[Observations],
     config: DriftConfig,
-    collapse: str | None = None,
 ) -> tuple[Decision, list[DriftReport]]:
     """The decision on the last of `windows`, with one report a scale: the last window, the last seven together, ...
 
@@ -42,11 +45,26 @@ def look(
 
     Args:
         windows: oldest first, at least one; as many as `max(config.scales)` are looked at.
-        collapse: what the detector of collapse says, in words; None where it sees none.
     """
     scales = [scale for scale in sorted(config.scales) if scale <= len(windows)] or [len(windows)]
     reports = [compare(reference, Observations.together(windows[-scale:]), config) for scale in scales]
-    return decide(reports, config, collapse), reports
+    return decide(reports, config, _collapse(reference, windows[-1])), reports
+
+
+def _collapse(reference: Reference, window: Observations) -> str | None:
+    """What the detector of collapse says of the window's last answers, in words; None where it sees none."""
+    codes = reference.codes
+    shares = np.bincount(reference.seen.predicted, minlength=len(codes)) / len(reference.seen)
+    last = Counter(codes[position] for position in window.predicted[-WINDOW:].tolist())
+    found = collapse_of(last, dict(zip(codes, shares.tolist(), strict=True)))
+    if not found.collapsed:
+        return None
+    usual = shares[codes.index(found.top_code)] if found.top_code is not None else 0.0
+    return (
+        f"the model answers {found.top_code} for {found.top_share:.0%} of the last {found.num_answers} products, where"
+        f" the evaluated one did for {usual:.1%}: go back to the release before, or look whether one customer sends"
+        " one category"
+    )
 
 
 def decide(reports: Sequence[DriftReport], config: DriftConfig, collapse: str | None = None) -> Decision:

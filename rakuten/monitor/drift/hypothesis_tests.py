@@ -8,11 +8,11 @@ Shapes: n products of the window, m of the reference, K categories or bins, F fe
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincc, ndtr
+from scipy.special import gammaincc, gammaln
 
 from rakuten.config.monitoring import DriftConfig
 from rakuten.monitor.drift.permutation import Floats, p_value, relabellings
@@ -37,35 +37,57 @@ def compare_categories(
 ) -> Outcome:
     """Monte-Carlo chi-square of two rows of counts (K,) each; the effect is Cohen's w, corrected for its bias.
 
-    The statistic is the more surprising of the sum of squared residuals, which sees a change of many categories, and the
-    largest of them, which sees that of one. Residuals are Anscombe's square roots (1948), so that a rare category
-    does not decide alone.
+    The statistic is the more surprising of two: the sum of squared residuals, which sees a change of many categories
+    (of square roots, Anscombe 1948, so that a rare category does not decide alone), and the hypergeometric tail of the
+    most unusual category, which sees that of one.
     """
     kept = window + reference > 0
     window, reference = window[kept], reference[kept]
     n, m, pooled = int(window.sum()), int(reference.sum()), window + reference
-    if len(pooled) < 2:
+    num = len(pooled)
+    if num < 2:
         return Outcome(1.0, 0.0, degenerate=True)
     small, size = (window, n) if n <= m else (reference, m)
     share = pooled / (n + m)
     root = np.sqrt(size * share + 3 / 8)
-    scale = 2 / np.sqrt(1 - size / (n + m))
+    tails, each = _tails(pooled, size), np.arange(num)
 
     def statistic(counts: Counts) -> Floats:
-        residuals = scale * (np.sqrt(counts + 3 / 8) - root)
-        together = gammaincc((len(pooled) - 1) / 2, (residuals**2).sum(axis=-1) / 2)
-        largest = len(pooled) * 2 * ndtr(-(np.abs(residuals) / np.sqrt(1 - share)).max(axis=-1))
+        residuals = 2 * (np.sqrt(counts + 3 / 8) - root) / np.sqrt(1 - size / (n + m))
+        together = gammaincc((num - 1) / 2, (residuals**2).sum(axis=-1) / 2)
+        largest = 2 * num * tails[each, counts].min(axis=-1)
         surprise: Floats = -np.log(np.maximum(np.minimum(together, largest), 1e-300))
         return surprise
 
     p = p_value(
         float(statistic(small)),
-        lambda num: statistic(rng.multivariate_hypergeometric(pooled, size, num, method="marginals")),
+        lambda draws: statistic(rng.multivariate_hypergeometric(pooled, size, draws, method="marginals")),
         max_draws=config.max_draws,
         exceedances=config.exceedances,
     )
-    w_squared = ((window / n - reference / m) ** 2 / share).sum() - (len(pooled) - 1) * (1 / n + 1 / m)
+    w_squared = ((window / n - reference / m) ** 2 / share).sum() - (num - 1) * (1 / n + 1 / m)
     return Outcome(p, float(np.sqrt(max(0.0, w_squared))))
+
+
+def _tails(pooled: Counts, size: int) -> Floats:
+    """(K, most + 1) chance that a relabelling gives a category as few, or as many, whichever is rarer, as x of its products.
+
+    Columns beyond a category's own products hold 1.
+    """
+    total, most = int(pooled.sum()), int(min(pooled.max(), size))
+    x, count = np.arange(most + 1), pooled[:, None]
+    possible = (x <= count) & (size - x <= total - count)
+    with np.errstate(invalid="ignore"):
+        log_chance = _log_choose(count, x) + _log_choose(total - count, size - x) - _log_choose(total, size)
+    chance = np.where(possible, np.exp(np.where(possible, log_chance, 0)), 0)
+    fewer, more = np.cumsum(chance, axis=1), np.cumsum(chance[:, ::-1], axis=1)[:, ::-1]
+    rarer: Floats = np.where(possible, np.minimum(fewer, more), 1)
+    return rarer
+
+
+def _log_choose(total: NDArray[Any] | int, chosen: NDArray[Any] | int) -> Floats:
+    ways: Floats = gammaln(total + 1.0) - gammaln(chosen + 1.0) - gammaln(total - chosen + 1.0)
+    return ways
 
 
 def compare_numbers(

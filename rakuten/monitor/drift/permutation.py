@@ -37,13 +37,18 @@ def p_value(
     return (reached + 1) / (max_draws + 1)
 
 
-def holm(p_values: Floats, num_tests: int) -> Floats:
-    """Adjusted p-values: those <= alpha may be called drift with a chance <= alpha of any false one, however the tests
-    depend on one another (Holm, 1979). `num_tests` counts also those that had too little data to run."""
-    order = np.argsort(p_values, kind="stable")
-    factors = num_tests - np.arange(len(p_values))
+def holm(p_values: Floats, weights: Floats, total_weight: float) -> Floats:
+    """(T,) adjusted p-values: those <= alpha may be called drift with a chance <= alpha of any false one, however the
+    tests depend on one another (Holm, 1979, with weights: a test of twice the weight needs half the evidence).
+
+    Args:
+        weights: (T,) of the tests that ran.
+        total_weight: of all tests, those that had too little data to run included.
+    """
+    order = np.argsort(p_values / weights, kind="stable")
+    remaining = total_weight - np.cumsum(weights[order]) + weights[order]
     adjusted: Floats = np.empty(len(p_values))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p_values[order] * factors))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p_values[order] / weights[order] * remaining))
     return adjusted
 
 
