@@ -6,6 +6,9 @@ import { sayBeside } from "./problem.js";
 
 const MAGIC = [[0xff, 0xd8, 0xff], [0x89, 0x50, 0x4e, 0x47], [0x52, 0x49, 0x46, 0x46]]; // JPEG, PNG, RIFF of WebP
 
+/** A size that is over a limit, so that it does not read like the limit itself. */
+const moreThan = (size, limit) => (bytes(size) === bytes(limit) ? `${size.toLocaleString("en")} bytes` : bytes(size));
+
 /** `limits`: image_bytes and image_pixels of the service. */
 export class PhotoField {
   file = null;
@@ -53,7 +56,7 @@ export class PhotoField {
   async #refusal(file) {
     const limit = this.limits.image_bytes;
     if (limit && file.size > limit) {
-      return `This photo has ${bytes(file.size)}; the service takes up to ${bytes(limit)}. Save a smaller one.`;
+      return `This photo has ${moreThan(file.size, limit)}; the service takes up to ${bytes(limit)}. Save a smaller one.`;
     }
     const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
     const known = MAGIC.some((magic) => magic.every((byte, place) => head[place] === byte));
