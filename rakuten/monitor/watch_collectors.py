@@ -81,6 +81,7 @@ class ModelMetrics:
             self._info.labels(self._version).set(0)  # several processes cannot take a label back
         self._version = version
         self._info.labels(version).set(1)
+        self._ready.set(1)  # nobody need have asked yet
         self._refused.set(0)
         self._collapsed.set(0)  # said of the one before
 

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import signal
 
+from rakuten.monitor.feedback import FeedbackCounter
 from rakuten.monitor.metrics import forget_dead_workers, metrics
+from rakuten.monitor.reader import LogReader
 from rakuten.serve.app import create_app
 from rakuten.serve.champion import Champion
 from rakuten.serve.engine import Engine
@@ -34,9 +36,14 @@ class Assembly:
             watcher=self.metrics.model,
         )
         self._log = open_log(settings.log, self.metrics)
-        watch = Watch(self._log, self.metrics, self.champion, settings.workers)
+        self._feedback = None
+        if self._log is not None:
+            self._feedback = FeedbackCounter(
+                LogReader(settings.log), self.metrics.predictions.observe_feedback
+            )
+        watch = Watch(self._log, self.metrics, self.champion, settings.workers, self._feedback)
         self.engine = Engine(settings, self.champion, log=watch, observer=watch)
-        self.app = create_app(self.engine, self._log, self.metrics.requests)
+        self.app = create_app(self.engine, None if self._log is None else watch, self.metrics.requests)
 
     @property
     def is_ready(self) -> bool:
@@ -52,6 +59,8 @@ class Assembly:
         """Answer what is in flight, then bring the log to its place."""
         await self.champion.aclose()
         await self.engine.aclose()
+        if self._feedback is not None:
+            self._feedback.close()
         if self._log is not None and not await asyncio.to_thread(self._log.close):
             _LOG.warning("some predictions are in the journal only: the next start delivers them")
 

@@ -7,6 +7,7 @@ from rakuten.data.labels import Code
 from rakuten.errors import RakutenError
 from rakuten.model.reference import Reference
 from rakuten.monitor.collapse import MIN_ANSWERS, WINDOW, CollapseDetector
+from rakuten.monitor.feedback import FeedbackCounter
 from rakuten.monitor.log import InferenceLog
 from rakuten.monitor.metrics import Metrics
 from rakuten.monitor.record import PredictionRecord
@@ -32,8 +33,15 @@ def open_log(url: str, metrics: Metrics) -> InferenceLog | None:
 class Watch:
     """Of one worker. It is never the reason why a request fails."""
 
-    def __init__(self, log: InferenceLog | None, metrics: Metrics, source: Source, workers: int):
-        self._log, self._metrics, self._source = log, metrics, source
+    def __init__(
+        self,
+        log: InferenceLog | None,
+        metrics: Metrics,
+        source: Source,
+        workers: int,
+        feedback: FeedbackCounter | None = None,
+    ):
+        self._log, self._metrics, self._source, self._feedback = log, metrics, source, feedback
         self._window = max(MIN_ANSWERS, WINDOW // workers)
         self._version: str | None = None
         self._detector: CollapseDetector | None = None
@@ -44,6 +52,13 @@ class Watch:
             self._look(record)
         if self._log is not None:
             self._log.write(record)
+
+    def feedback(self, prediction_id: str, code: Code, *, key_name: str | None = None) -> bool:
+        """As the log's, and counted."""
+        taken = self._log is not None and self._log.feedback(prediction_id, code, key_name=key_name)
+        if taken and self._feedback is not None:
+            self._feedback.count(prediction_id, code)
+        return taken
 
     def batch(self, facts: BatchFacts) -> None:
         batches = self._metrics.batches

@@ -1,0 +1,46 @@
+"""Feedback is counted by what was answered, whoever answered it, and never in the way of a request."""
+
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from rakuten.monitor.feedback import MAX_WAITING, FeedbackCounter
+from rakuten.monitor.log import InferenceLog
+from rakuten.monitor.metrics import Metrics
+from rakuten.monitor.reader import LogReader
+from tests.monitor.records import record
+from tests.monitor.test_log import until
+from tests.services import postgres
+
+
+def counted(registry: CollectorRegistry, version: str, correct: str) -> float:
+    labels = {"model_version": version, "correct": correct}
+    return registry.get_sample_value("rakuten_feedback_total", labels) or 0.0
+
+
+def test_feedback_is_right_or_wrong_by_what_the_log_says(tmp_path: Path) -> None:
+    url, registry = f"sqlite:///{tmp_path / 'log.db'}", CollectorRegistry()
+    right, wrong = record(1, code=10, model_version="1"), record(2, code=2403, model_version="2")
+    log = InferenceLog(url, tmp_path / "spool")
+    log.write(right)
+    log.write(wrong)
+    assert log.close()
+    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback)
+    counter.count(right.prediction_id, 10)
+    counter.count(wrong.prediction_id, 10)
+    counter.count("0" * 32, 10)
+    until(lambda: counted(registry, "", "unknown") == 1)
+    assert counted(registry, "1", "yes") == counted(registry, "2", "no") == 1
+    assert counted(registry, "1", "no") == counted(registry, "2", "yes") == 0
+    counter.close()
+
+
+def test_a_database_that_is_away_costs_the_caller_nothing(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    with postgres(tmp_path) as server:
+        url = server.url
+    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback)
+    for _ in range(MAX_WAITING + 50):
+        counter.count("0" * 32, 10)
+    until(lambda: counted(registry, "", "unknown") >= 51)
+    counter.close()
