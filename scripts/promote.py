@@ -13,10 +13,10 @@ from rakuten.config import PromoteConfig
 def main(config: PromoteConfig) -> None:
     from rakuten.console import people
     from rakuten.experiment.promotion import decide
-    from rakuten.serve.publish import publish
+    from rakuten.serve.publish import deliver
 
     with decide(config, people()) as champion:
-        print(publish(config.outputs_dir, **vars(champion)))
+        print(deliver(config.outputs_dir, **vars(champion)))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ class PromoteConfig:
     tracking: TrackingConfig
     gate: GateConfig
     registered_model: Name
+    onnx: bool
+    int8: bool
     batch_size: Count
     seed: Seed
     outputs_dir: Path

@@ -29,6 +29,7 @@ from rakuten.errors import DataError, RakutenError
 from rakuten.experiment.device import best_device
 from rakuten.experiment.evaluate import predict_rows
 from rakuten.experiment.gate import Check, Judged, check_against, check_alone
+from rakuten.experiment.graphs import add_graphs
 from rakuten.experiment.lineage import UUID_TAG
 from rakuten.experiment.locate import Located, bundle_of, locate
 from rakuten.experiment.scoring import check_codes, latency_ms, size_mb
@@ -104,6 +105,7 @@ def _promote(config: PromoteConfig, registry: Registry, console: Console) -> Cha
     champion = registry.with_alias(CHAMPION)
     if champion is not None and champion.run_id == found.run_id:
         console.print(f"run {found.run_name} is the champion already, version {champion.number}")
+        _prepare(config, found, found.run_id, registry, console)
         return _champion(found, champion, registry)
     version = registry.register(found.run_id)
     registry.set_alias(CHALLENGER, version.number)
@@ -113,6 +115,7 @@ def _promote(config: PromoteConfig, registry: Registry, console: Console) -> Cha
     console.print(_table(decision))
     if decision.failed:
         raise _refused(decision)
+    _prepare(config, found, found.run_id, registry, console)
     _move(registry, version, champion)
     registry.drop_alias(CHALLENGER)
     console.print(f"version {version.number} is champion" + (f" after {champion.number}" if champion else ""))
@@ -132,6 +135,7 @@ def _roll_back(config: PromoteConfig, registry: Registry, console: Console) -> C
         registry,
         version.run_id,
     )
+    _prepare(config, found, version.run_id, registry, console)
     registry.set_alias(CHAMPION, version.number)
     console.print(f"version {champion.number} goes, {version.number} is champion again")
     return _champion(found, version, registry)
@@ -194,6 +198,14 @@ def _require_finished(registry: Registry, run_id: str, name: str) -> None:
     if BUNDLE not in registry.artifacts(run_id):
         fix = "train it by itself, with the command that the study ends with"
         raise RakutenError(f"run {name} has no bundle in MLflow, as a study's trials have none", fix=fix)
+
+
+def _prepare(
+    config: PromoteConfig, found: Located, run_id: str, registry: Registry, console: Console
+) -> None:
+    """All that is served of it, before the alias moves: who follows that fetches it at once."""
+    if config.onnx:
+        add_graphs(found.bundle, run_id, registry, console, int8=config.int8)
 
 
 def _move(registry: Registry, version: Version, champion: Version | None) -> None:

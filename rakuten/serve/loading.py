@@ -1,5 +1,6 @@
 """A bundle's folder -> a model that answers: checked, loaded, tried on its canaries and warm."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +10,9 @@ from rakuten.errors import RakutenError
 from rakuten.model.bundle import Predictor
 from rakuten.model.bundle_files import WEIGHTS, check_bundle
 from rakuten.model.canary import check_canary
+from rakuten.model.onnx_files import graphs_of
+from rakuten.model.onnx_runtime import load_runtime
 from rakuten.model.reference import REFERENCE, Reference
-from rakuten.model.runtime import TorchRuntime
 from rakuten.serve.follow.place import Found
 from rakuten.serve.served import Served
 from rakuten.serve.settings import ServeSettings
@@ -42,7 +44,7 @@ def loader(settings: ServeSettings, canaries: Callable[[float], None] | None = N
         check_bundle(folder)
         _require_memory(folder)
         predictor = Predictor.load(folder)
-        runtime = TorchRuntime(predictor.classifier)
+        runtime = load_runtime(predictor, graphs_of(folder), settings.runtime, threads=_threads(settings))
         canary = check_canary(predictor, runtime)
         if canaries is not None and canary.state == "ok":
             canaries(canary.equal_codes)
@@ -63,6 +65,12 @@ def loader(settings: ServeSettings, canaries: Callable[[float], None] | None = N
 def _known_words(folder: Path) -> frozenset[int] | None:
     """None for a bundle that was made before there was a reference."""
     return Reference.load(folder).words() if (folder / REFERENCE).is_file() else None
+
+
+def _threads(settings: ServeSettings) -> int:
+    """Of one call of the model: what is there, shared among workers and among batches at once."""
+    total = settings.threads or (os.cpu_count() or 1) // settings.workers
+    return max(1, total // settings.runners)
 
 
 def _require_memory(folder: Path) -> None:

@@ -38,6 +38,23 @@ def publish(
     return outputs_dir / POINTER
 
 
+def deliver(
+    outputs_dir: Path, *, model: str, version: str, run_id: str, uuid: str | None, bundle: Path
+) -> Path:
+    """Into BentoML's store, and then, when all is there, point to what lies there; the path of the pointer.
+
+    Raises:
+        BundleError: it is torn or was changed.
+        RakutenError: the store holds something else under that version.
+    """
+    from rakuten.serve.store import BUNDLE, put
+
+    stored = put(bundle, model=model, version=version, run_id=run_id, uuid=uuid)
+    return publish(
+        outputs_dir, model=model, version=version, run_id=run_id, uuid=uuid, bundle=stored.path / BUNDLE
+    )
+
+
 def write_pointer(path: Path, published: Published) -> None:
     """In one atomic step."""
     with atomic_write(path) as partial:

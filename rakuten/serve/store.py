@@ -1,11 +1,13 @@
 """BentoML's model store: `rakuten:VERSION`, a bundle with the graphs that were derived from it."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from rakuten.errors import RakutenError
 from rakuten.model.bundle_files import INFO, check_bundle, copy_bundle
+from rakuten.model.onnx_files import BESIDE, graphs_of, read_export
 
 BUNDLE = "bundle"  # in the store's folder
 ALIAS = "champion"  # in bentofile.yaml: the model that a bento was built with
@@ -22,7 +24,7 @@ class Stored:
 
 
 def put(bundle: Path, *, model: str, version: str, run_id: str, uuid: str | None) -> Stored:
-    """The bundle as `model:version` in the store; the same twice is fine.
+    """The bundle as `model:version` in the store, with the graphs beside it; the same twice is fine.
 
     Raises:
         BundleError: it is torn or was changed.
@@ -32,22 +34,33 @@ def put(bundle: Path, *, model: str, version: str, run_id: str, uuid: str | None
 
     tag, key = f"{model}:{version}", content_key(bundle)
     known = _get(tag)
-    if known is not None:
-        if known.key != key:
-            raise RakutenError(
-                f"BentoML's store holds another {tag}",
-                expected=f"bundle {key[:12]}",
-                got=f"bundle {known.key[:12]}",
-                fix=f"bentoml models delete {tag}, if it is of a registry that is gone; then promote again",
-            )
-        check_bundle(known.path / BUNDLE)
-        return known
-    labels = {"run_id": run_id, "uuid": uuid or ""}
-    with bentoml.models.create(tag, labels=labels, metadata={"bundle": key}) as created:
-        copy_bundle(bundle, Path(created.path) / BUNDLE)
-    stored = _get(tag)
-    assert stored is not None
-    return stored
+    if known is None:
+        labels = {"run_id": run_id, "uuid": uuid or ""}
+        with bentoml.models.create(tag, labels=labels, metadata={"bundle": key}) as created:
+            copy_bundle(bundle, Path(created.path) / BUNDLE)
+        known = _get(tag)
+    elif known.key != key:
+        raise RakutenError(
+            f"BentoML's store holds another {tag}",
+            expected=f"a bundle of {key[:12]}",
+            got=known.key[:12],
+            fix=f"bentoml models delete {tag}, where it is of a registry that is gone; then promote again",
+        )
+    assert known is not None
+    _put_graphs(bundle, known.path / BUNDLE)
+    return known
+
+
+def _put_graphs(source: Path, target: Path) -> None:
+    """Derived again, they replace those of the same bundle that are there."""
+    new, old = (read_export(graphs_of(bundle), check_bundle(bundle)) for bundle in (source, target))
+    if new is None or new == old:
+        return
+    partial = graphs_of(target).with_name(f".{BESIDE}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(graphs_of(source), partial)
+    shutil.rmtree(graphs_of(target), ignore_errors=True)
+    partial.rename(graphs_of(target))
 
 
 def newest_stored(model: str) -> Stored | None:

@@ -33,6 +33,7 @@ LENIENT = [
     "gate.max_ece=1.0",
     "gate.min_test_products=20",
     "gate.max_class_drop=1.0",
+    "onnx=false",
 ]
 
 

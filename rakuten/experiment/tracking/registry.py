@@ -131,6 +131,11 @@ class Registry:
         with explained(self._config):
             self._client.log_text(run_id, text, name)
 
+    def log_folder(self, run_id: str, folder: Path, name: str) -> None:
+        """The folder's files among the run's artifacts, below `name`."""
+        with explained(self._config):
+            self._client.log_artifacts(run_id, str(folder), name)
+
 
 def _version(entity: Any) -> Version:
     return Version(str(entity.version), str(entity.run_id), dict(entity.tags or {}))

@@ -1,17 +1,16 @@
-"""A bundle from elsewhere -> a folder on this machine: bounded, with safe names, whole or not at all."""
+"""A folder from elsewhere -> a folder on this machine: bounded, with safe names, whole or not at all."""
 
 import fcntl
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from rakuten.errors import BundleError, RakutenError
-from rakuten.model.bundle_files import check_bundle
 
 MAX_FILES: Final = 200
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -27,41 +26,48 @@ class Entry:
 
 
 class Source(Protocol):
-    """Where the bundle comes from; raises what its own errors are."""
+    """Where it comes from; raises what its own errors are."""
 
     def entries(self) -> Iterator[Entry]: ...
 
     def chunks(self, name: str) -> Iterator[bytes]: ...
 
 
-def keep_bundle(source: Source, folder: Path, max_bytes: int) -> None:
-    """The source's bundle at `folder`, checked. What is there and whole stays; other processes wait meanwhile.
+Check = Callable[[Path], object]  # raises RakutenError where a folder is not whole
+
+
+def keep(source: Source, folder: Path, check: Check, max_bytes: int) -> None:
+    """The source's files at `folder`, checked; nothing is left there where it has none. What is whole already stays.
+
+    Other processes that want the same wait meanwhile.
 
     Raises:
-        BundleError: torn, changed, too large, or with a name that is none.
+        BundleError: too large, or with a name that is none.
+        RakutenError: what `check` raises.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.parent):
-        if _is_whole(folder):
+        if _is_whole(folder, check):
             return
         shutil.rmtree(folder, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
-            _fetch(source, partial, max_bytes)
-            check_bundle(partial)
-            partial.chmod(0o755)
-            partial.rename(folder)
+            if _fetch(source, partial, max_bytes):
+                check(partial)
+                partial.chmod(0o755)
+                partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fetch(source: Source, folder: Path, max_bytes: int) -> None:
+def _fetch(source: Source, folder: Path, max_bytes: int) -> int:
+    """How many files there are."""
     entries = _checked(source.entries(), max_bytes)
     free = shutil.disk_usage(folder).free - _SPARE_BYTES
     listed = sum(entry.num_bytes for entry in entries)
     if listed > free:
         raise BundleError(
-            "the disk has no room for the bundle", expected=f"{listed:,} bytes", got=f"{free:,}"
+            "the disk has no room for what is served", expected=f"{listed:,} bytes", got=f"{free:,}"
         )
     left = max_bytes
     for entry in entries:
@@ -73,16 +79,17 @@ def _fetch(source: Source, folder: Path, max_bytes: int) -> None:
                 if left < 0:
                     raise _too_large(max_bytes)
                 file.write(chunk)
+    return len(entries)
 
 
 def _checked(entries: Iterable[Entry], max_bytes: int) -> list[Entry]:
     found: list[Entry] = []
     for entry in entries:
         if not all(_PART.fullmatch(part) for part in entry.name.split("/")):
-            raise BundleError("the bundle has a file whose name is none", got=repr(entry.name[:200]))
+            raise BundleError("what is served has a file whose name is none", got=repr(entry.name[:200]))
         found.append(entry)
         if len(found) > MAX_FILES:
-            raise BundleError("the bundle has too many files", expected=f"at most {MAX_FILES}")
+            raise BundleError("what is served has too many files", expected=f"at most {MAX_FILES}")
     if sum(entry.num_bytes for entry in found) > max_bytes:
         raise _too_large(max_bytes)
     return found
@@ -90,13 +97,15 @@ def _checked(entries: Iterable[Entry], max_bytes: int) -> list[Entry]:
 
 def _too_large(max_bytes: int) -> BundleError:
     return BundleError(
-        "the bundle is too large", expected=f"at most {max_bytes:,} bytes", fix="raise max_bundle_bytes"
+        "what is served is too large", expected=f"at most {max_bytes:,} bytes", fix="raise max_bundle_bytes"
     )
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, check: Check) -> bool:
+    if not folder.is_dir():
+        return False
     try:
-        check_bundle(folder)
+        check(folder)
     except (RakutenError, OSError):
         return False
     return True

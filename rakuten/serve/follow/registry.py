@@ -11,7 +11,9 @@ from typing import Any, Final
 import httpx
 
 from rakuten.errors import BundleError, RakutenError
-from rakuten.serve.follow.download import MAX_FILES, Entry, keep_bundle
+from rakuten.model.bundle_files import check_bundle
+from rakuten.model.onnx_files import BESIDE, graphs_of, read_export
+from rakuten.serve.follow.download import MAX_FILES, Entry, keep
 from rakuten.serve.follow.place import AwayError, Found
 from rakuten.serve.publish import POINTER, Published, read_pointer, write_pointer
 
@@ -40,11 +42,21 @@ class Registry:
             raise self._strange(repr(error)) from error
 
     def bring(self, found: Found) -> Path:
-        keep_bundle(_Artifacts(self, _run_id(found)), self._folder(found), self._max_bytes)
-        return self._folder(found)
+        bundle = self._folder(found) / BUNDLE
+        keep(_Artifacts(self, _run_id(found), BUNDLE), bundle, check_bundle, self._max_bytes)
+        info = check_bundle(bundle)
+        keep(
+            _Artifacts(self, _run_id(found), BESIDE),
+            graphs_of(bundle),
+            lambda folder: read_export(folder, info),
+            self._max_bytes,
+        )
+        return bundle
 
     def remember(self, found: Found) -> None:
-        record = Published(self.name, found.version, _run_id(found), None, str(self._folder(found)), "")
+        record = Published(
+            self.name, found.version, _run_id(found), None, str(self._folder(found) / BUNDLE), ""
+        )
         write_pointer(self._served_dir / POINTER, record)
         self._folder(found).touch()  # the newest, also where it comes back
         folders = [path for path in self._served_dir.iterdir() if path.is_dir() and path.name[0] != "."]
@@ -119,26 +131,26 @@ class Registry:
 
 
 class _Artifacts:
-    """The bundle of a run, as a source of files."""
+    """One folder of a run's artifacts, as a source of files."""
 
-    def __init__(self, registry: Registry, run_id: str):
-        self._registry, self._run_id = registry, run_id
+    def __init__(self, registry: Registry, run_id: str, top: str):
+        self._registry, self._run_id, self._top = registry, run_id, top
 
     def entries(self) -> Iterator[Entry]:
-        folders = [BUNDLE]
+        folders = [self._top]
         for folder in folders:  # it grows meanwhile
             if len(folders) > MAX_FILES:
-                raise BundleError("the bundle has too many folders", expected=f"at most {MAX_FILES}")
+                raise BundleError("what is served has too many folders", expected=f"at most {MAX_FILES}")
             listed = self._registry.json("artifacts/list", {"run_id": self._run_id, "path": folder})
             for each in listed.get("files", []):
                 if each.get("is_dir"):
                     folders.append(str(each["path"]))
                 else:
-                    name = str(each["path"]).removeprefix(BUNDLE + "/")
+                    name = str(each["path"]).removeprefix(self._top + "/")
                     yield Entry(name, int(each.get("file_size", 0)))
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        asked = {"run_id": self._run_id, "path": f"{BUNDLE}/{name}"}
+        asked = {"run_id": self._run_id, "path": f"{self._top}/{name}"}
         with self._registry.answer("/get-artifact", asked) as response:
             yield from response.iter_bytes()
 
