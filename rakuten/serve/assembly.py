@@ -7,6 +7,7 @@ import signal
 from rakuten.monitor.feedback import FeedbackCounter
 from rakuten.monitor.metrics import forget_dead_workers, metrics
 from rakuten.monitor.reader import LogReader
+from rakuten.monitor.retention import Retention
 from rakuten.serve.app import create_app
 from rakuten.serve.champion import Champion
 from rakuten.serve.engine import Engine
@@ -35,7 +36,8 @@ class Assembly:
             poll_s=settings.poll_s,
             watcher=self.metrics.model,
         )
-        self._log = open_log(settings.log, self.metrics)
+        kept = Retention(days=settings.log_days, product_days=settings.log_product_days)
+        self._log = open_log(settings.log, self.metrics, kept)
         self._feedback = None
         if self._log is not None:
             self._feedback = FeedbackCounter(

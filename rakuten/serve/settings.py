@@ -92,6 +92,8 @@ class ServeSettings(BaseSettings):
     log: str
     log_texts: bool
     log_images: bool
+    log_days: float | None = Field(gt=0)
+    log_product_days: float | None = Field(gt=0)
 
     @field_validator("api_keys")
     @classmethod

@@ -11,13 +11,14 @@ from rakuten.monitor.feedback import FeedbackCounter
 from rakuten.monitor.log import InferenceLog
 from rakuten.monitor.metrics import Metrics
 from rakuten.monitor.record import PredictionRecord
+from rakuten.monitor.retention import Retention
 from rakuten.serve.batcher import BatchFacts
 from rakuten.serve.served import Served, Source
 
 SPOOL = "inference-spool"  # the journals' folder: beside an SQLite database, else below outputs
 
 
-def open_log(url: str, metrics: Metrics) -> InferenceLog | None:
+def open_log(url: str, metrics: Metrics, retention: Retention | None = None) -> InferenceLog | None:
     """The inference log; None where `url` is empty.
 
     Raises:
@@ -27,7 +28,7 @@ def open_log(url: str, metrics: Metrics) -> InferenceLog | None:
         return None
     database = url.removeprefix("sqlite:///")
     folder = Path("outputs") if database == url else Path(database).parent
-    return InferenceLog(url, folder / SPOOL, reporter=metrics)
+    return InferenceLog(url, folder / SPOOL, retention=retention, reporter=metrics)
 
 
 class Watch:
