@@ -139,7 +139,13 @@ class Connection(HttpToolsProtocol):
         """Says why, where nothing else is being said, and closes once the client has had time to read it."""
         self._ended = True
         self.front.count(problem)
-        if self.cycle is None or self.cycle.response_complete:
+        half_read = self.cycle is not None and self.cycle.more_body and not self.cycle.response_started
+        if (
+            half_read
+        ):  # its application hears that the client is gone, and what it may say of that is not sent
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if half_read or self.cycle is None or self.cycle.response_complete:
             self.transport.write(_raw(problem))
         self.loop.call_later(LINGER_S, self.transport.close)
 

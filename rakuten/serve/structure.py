@@ -5,7 +5,7 @@ from typing import Final
 STRINGS: Final = 16  # of an item: three keys, three values, and room
 STRUCTURE_BYTES: Final = 1024  # of an item: brackets, commas and indentation
 ESCAPED: Final = 6  # bytes of a character written \u00e9
-QUOTES: Final = 200_000  # of all, escaped ones too: the steps of the walk
+QUOTES: Final = 100_000  # of all, escaped ones too: the steps of the walk
 
 
 BACKSLASHES: Final = 256  # in a row
