@@ -74,7 +74,7 @@ def check(reference: Observations, window: Observations, config: DriftConfig) ->
     """
     columns = list(columns_of(reference, window))
     content = zlib.crc32(np.ascontiguousarray(window.ids).tobytes())
-    outcomes = [_test(column, config, content) if column.enough(config) else None for column in columns]
+    outcomes = [outcome_of(column, config, content) if column.enough(config) else None for column in columns]
     weights = np.array([config.weights.get(column.name, 1.0) for column in columns])
     ran = [i for i, outcome in enumerate(outcomes) if outcome is not None and not outcome.degenerate]
     idle = [i for i, outcome in enumerate(outcomes) if outcome is not None and outcome.degenerate]
@@ -120,7 +120,8 @@ def _finite_rows(values: Side) -> NDArray[np.bool_]:
     return finite
 
 
-def _test(column: Column, config: DriftConfig, content: int) -> Outcome:
+def outcome_of(column: Column, config: DriftConfig, content: int) -> Outcome:
+    """The test of a column that has enough data; `content` stands for the window's products."""
     # The same window gives the same draws, another one others, whichever columns there are beside this one.
     rng = np.random.default_rng([config.seed, content, zlib.crc32(column.name.encode())])
     if column.kind == "numbers":

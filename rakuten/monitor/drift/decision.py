@@ -41,12 +41,12 @@ def look(
 ) -> tuple[Decision, list[DriftReport]]:
     """The decision on the last of `windows`, with one report a scale: the last window, the last seven together, ...
 
-    A scale that there are too few windows for is left out: it would look at the same products as a shorter one.
+    Where there are too few windows for a scale, it looks at as many as there are.
 
     Args:
         windows: oldest first, at least one; as many as `max(config.scales)` are looked at.
     """
-    scales = [scale for scale in sorted(config.scales) if scale <= len(windows)] or [len(windows)]
+    scales = sorted({min(scale, len(windows)) for scale in config.scales})
     reports = [compare(reference, Observations.together(windows[-scale:]), config) for scale in scales]
     return decide(reports, config, _collapse(reference, windows[-1])), reports
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from rakuten.data.labels import Code
 from rakuten.model.reference import Observations
@@ -43,17 +43,25 @@ def estimate_shares(
     window_weights = np.vstack([np.ones(len(window)), rng.poisson(1.0, (num_resamples, len(window)))])
     answers = window_weights @ window.probs / np.maximum(1, window_weights.sum(axis=1, keepdims=True))
     shares = _unmix(confusion, answers)
-    width = norm.ppf(1 - (1 - level) / (2 * len(classes)))
-    half = width * shares[1:].std(axis=0, ddof=1)
-    prior = np.bincount(known.labels, minlength=len(codes))[classes] / len(known)
+    counts = np.bincount(known.labels, minlength=len(codes))[classes]
+    prior = counts / len(known)
+    # Student's, not Gauss': what a rare category looks like is known from few products.
+    width = student_t.ppf(1 - (1 - level) / (2 * len(classes)), np.maximum(1, counts - 1))
+    # On the scale of square roots a share has one spread, rare or not (Anscombe, 1948); a resample of none of a rare
+    # category's products knows nothing of it, so the spread is at least that of plain counting.
+    offset = 3 / (8 * len(window))
+    root, spread = np.sqrt(shares + offset), 1 / (2 * np.sqrt(len(window)))
+    half = width * np.maximum(root[1:].std(axis=0, ddof=1), spread)
+    low, high = np.maximum(root[0] - half, 0) ** 2 - offset, (root[0] + half) ** 2 - offset
     # The prior, too, is of a sample.
-    error = np.hypot(half, width * np.sqrt(prior * (1 - prior) / len(known)))
+    error = np.hypot(half, width / (2 * np.sqrt(len(known))))
+    changed = np.abs(root[0] - np.sqrt(prior + offset)) > error
     return [
         ShareEstimate(
             code=codes[position],
             reference=float(prior[i]),
-            share=Interval(*(float(np.clip(shares[0, i] + side, 0, 1)) for side in (0, -half[i], half[i]))),
-            changed=bool(abs(shares[0, i] - prior[i]) > error[i]),
+            share=Interval(*(float(np.clip(each[i], 0, 1)) for each in (shares[0], low, high))),
+            changed=bool(changed[i]),
         )
         for i, position in enumerate(classes.tolist())
     ]

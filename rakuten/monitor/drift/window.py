@@ -1,6 +1,6 @@
 """Rows of the inference log -> columns to compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -23,9 +23,7 @@ def window_of(
     Args:
         feedback: prediction id -> the right code, where somebody said so.
     """
-    kept = list(
-        {(each.probs.tobytes(), astuple(each.statistics)): each for each in reversed(records)}.values()
-    )
+    kept = list({product_key(each): each for each in reversed(records)}.values())
     kept.reverse()
     given = feedback or {}
     position = {code: i for i, code in enumerate(reference.codes)}
@@ -42,6 +40,11 @@ def window_of(
         },
         labels=np.array(labels, dtype=np.int64),
     )
+
+
+def product_key(record: PredictionRecord) -> Hashable:
+    """Equal for the same product, asked for again."""
+    return record.probs.tobytes(), astuple(record.statistics)
 
 
 def _stacked(rows: Sequence[NDArray[Any] | None], width: int) -> NDArray[np.float32]:
