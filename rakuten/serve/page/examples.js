@@ -4,23 +4,23 @@
 export const EXAMPLES = [
   {
     label: "A pet's dinner",
-    designation: "Croquettes pour chat stérilisé au saumon, sac 4 kg",
-    description: "Sans céréales, pour chien ou chat difficile. Gamelle offerte.",
+    designation: "Croquettes pour chat et chien, sac de 4 kg",
+    description: "Avec gamelle et litière offertes, pour chat d'intérieur, lapin ou hamster.",
   },
   {
     label: "Title and photo",
     designation: "Plaid vintage rétro, édition limitée",
-    description: "",
+    description: "Une pièce de collection, authentique et rare.",
     photo: "page/example.jpg",
   },
   {
     label: "With HTML in it",
     designation: "Coffret calligraphie&nbsp;: stylo, encre &amp; carnet &quot;Élégance&quot;",
-    description: "<p>Papier &eacute;pais 120&nbsp;g/m&sup2;, <b>12 feutres</b> et une r&egrave;gle.</p>",
+    description: "<p>Cahier de papier &eacute;pais, <b>crayon</b>, feutre, gomme et r&egrave;gle.</p>",
   },
   {
     label: "A title alone",
-    designation: "Parasol de jardin déporté 3 m avec housse",
+    designation: "Parasol, hamac et chaise de jardin en teck, coussin offert",
     description: "",
   },
 ];
