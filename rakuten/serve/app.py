@@ -154,7 +154,7 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
 
 def _current(engine: Engine) -> Served:
     if (served := engine.source.current) is None:
-        raise ProblemError(NOT_READY, "no champion: python scripts/promote.py", retry_after_s=5)
+        raise ProblemError(NOT_READY, engine.source.problem or NOT_READY.cure, retry_after_s=5)
     return served
 
 

@@ -39,7 +39,8 @@ class Champion:
         self, place: Place, load: Load, group: Group, *, poll_s: float, watcher: Watcher | None = None
     ):
         self.current: Served | None = None
-        self.problem: str | None = "the champion is being loaded"  # why nothing answers, or not the newest
+        self.problem: str | None = "the champion is being loaded"  # for clients: without hashes and the like
+        self._told = ""  # what was logged last
         self._place, self._load, self._group = place, load, group
         self._poll_s, self._watcher = poll_s, watcher
         self._seen: str | None = None  # the key of what was loaded or refused last
@@ -71,7 +72,7 @@ class Champion:
         found = await self._newest()
         if found is None or found.key == self._seen:
             if found is not None and found.key == self._answers:
-                self.problem = None
+                self.problem, self._told = None, ""
             return
         try:
             folder = await self._in_thread(lambda: self._place.bring(found))
@@ -100,7 +101,7 @@ class Champion:
             return None if self.current is not None else await self._in_thread(self._place.last)
         except RakutenError as error:
             self._is_back()
-            self._say(one_line(error))
+            self._say("", error)
             return None
         self._is_back()
         return found
@@ -119,7 +120,7 @@ class Champion:
         before = self.current
         self.current = served
         self._seen = self._answers = found.key
-        self.problem = None
+        self.problem, self._told = None, ""
         self._group.swapped(found, folder)
         after = "" if before is None else f", after {before.version}"
         _LOG.info("version %s answers%s: %s, loaded in %.1f s", served.version, after, found.where, seconds)
@@ -136,13 +137,13 @@ class Champion:
         self._seen = found.key
         self._group.refuse(found)
         goes_on = "nothing answers" if self.current is None else f"version {self.current.version} goes on"
-        self._say(f"version {found.version} of {found.where} is refused, {goes_on}: {one_line(error)}")
+        self._say(f"version {found.version} of {found.where} is refused, {goes_on}: ", error)
         if self._watcher is not None:
             self._watcher.refused()
 
     def _is_away(self, error: AwayError) -> None:
         if not self._away:
-            self._say(one_line(error))
+            self._say("", error)
         self._away = True
 
     def _is_back(self) -> None:
@@ -150,11 +151,13 @@ class Champion:
             _LOG.info("the champion can be looked for again")
         self._away = False
 
-    def _say(self, problem: str) -> None:
-        """Once, and to whoever asks after the service's health."""
-        if problem != self.problem:
-            _LOG.error("%s", problem)
-        self.problem = problem
+    def _say(self, what: str, error: Exception) -> None:
+        """Once, and in short to whoever asks after the service's health."""
+        line = what + one_line(error)
+        if line != self._told:
+            _LOG.error("%s", line)
+        self._told = line
+        self.problem = what + str(getattr(error, "problem", type(error).__name__))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

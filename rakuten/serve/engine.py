@@ -138,7 +138,7 @@ class Engine:
     def _answering(self) -> Iterator[Served]:
         served = self.source.current
         if served is None:
-            raise ProblemError(NOT_READY, "no champion: python scripts/promote.py", retry_after_s=5)
+            raise ProblemError(NOT_READY, self.source.problem or NOT_READY.cure, retry_after_s=5)
         if self._closing:
             raise ProblemError(NOT_READY, "the service is stopping", retry_after_s=5)
         self._in_flight += 1

@@ -13,6 +13,7 @@ import uvicorn
 _LOG = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.02  # how often what is in flight is looked at
+_SETTLE_S = 0.1  # for what was accepted and not read yet
 _LAST_S = 2.0  # after that, for connections that are left
 _CLOSE = (b"connection", b"close")
 
@@ -20,8 +21,9 @@ _CLOSE = (b"connection", b"close")
 class Lifecycle:
     """Of one worker: `serving`, then `draining` for `drain_s` (not ready, but answering), then `closing`.
 
-    While it closes, new requests are refused and those in flight have `graceful_s`. The same signal once more ends it at
-    once; SIGINT and SIGTERM together do not, for a Ctrl-C brings both: the terminal's, and the supervisor's.
+    While it closes it accepts no connections, refuses new requests on those that are open, and gives what is in flight
+    `graceful_s`. The same signal once more ends it at once; SIGINT and SIGTERM together do not, for a Ctrl-C brings
+    both: the terminal's, and the supervisor's.
     """
 
     def __init__(self, drain_s: float, graceful_s: float):
@@ -56,6 +58,9 @@ class Lifecycle:
         self.state = "draining"
         _LOG.info("asked to end: not ready any more, %d requests in flight", self.in_flight)
         await asyncio.sleep(self.drain_s)
+        for listener in getattr(server, "servers", ()):  # there are none before it has started
+            listener.close()  # who connects now waits for another worker: also for one that takes this one's place
+        await asyncio.sleep(_SETTLE_S)
         self.state = "closing"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.graceful_s

@@ -30,3 +30,7 @@ class Source(Protocol):
 
     @property
     def current(self) -> Served | None: ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing answers, or not the newest; None where all is well."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -59,18 +60,36 @@ def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 Serve = Callable[..., Service]
+StartIn = Callable[..., Service]
+
+
+@pytest.fixture(name="house")
+def empty_house(tmp_path: Path) -> Path:
+    """A folder to serve from in which nothing is published yet."""
+    return house(tmp_path / "house")
 
 
 @pytest.fixture
-def serve(bundle: Path, tmp_path: Path) -> Iterator[Serve]:
-    """A function: settings of conf/serve.yaml -> a service that is ready; killed with all its processes in the end."""
+def start_in() -> Iterator[StartIn]:
+    """A function: a folder, settings of conf/serve.yaml -> a service that starts there; all are killed in the end."""
     started: list[Service] = []
 
-    def start(**settings: object) -> Service:
-        service = Service(house(tmp_path / f"house-{len(started)}", bundle), **settings)
-        started.append(service)
-        return service.wait_until_ready()
+    def start(folder: Path, **settings: object) -> Service:
+        started.append(Service(folder, **settings))
+        return started[-1]
 
     yield start
     for service in started:
         service.kill()
+
+
+@pytest.fixture
+def serve(bundle: Path, tmp_path: Path, start_in: StartIn) -> Serve:
+    """A function: settings of conf/serve.yaml -> a service with the bundle as version 1, ready."""
+    folders = count()
+
+    def start(**settings: object) -> Service:
+        folder = house(tmp_path / f"served-{next(folders)}", bundle)
+        return start_in(folder, **settings).wait_until_ready()
+
+    return start

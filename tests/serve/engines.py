@@ -74,6 +74,8 @@ def made(
 class Model:
     """A source whose model can be swapped."""
 
+    problem: str | None = None
+
     def __init__(self, served: Served | None):
         self.current = served
 
