@@ -51,10 +51,11 @@ format: $(READY)  ## ruff, writing
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## renew requirements.lock from pyproject.toml, and the lock of MLflow's image from it
+lock:  ## renew requirements.lock from pyproject.toml, and from it the locks of the images
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	echo uv | $(UV) pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements-uv.lock
 	printf '%s\n' mlflow boto3 'psycopg[binary]' | $(UV) pip compile - -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o deploy/mlflow.lock
+	$(UV) pip compile pyproject.toml --extra serve -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o deploy/serve.lock
 
 env:  ## a .env for development: what is missing in it, with random passwords
 	@$(PYTHON) deploy/make_env.py

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.services import free_port
 
 LINKED = ("conf", "bentofile.yaml")  # of the repository: what `bentoml serve` finds where it is started
-START_S = 60
+START_S = 180
 
 
 def house(folder: Path, bundle: Path | None = None, version: str = "1") -> Path:
@@ -41,12 +41,23 @@ def promote(outputs: Path, bundle: Path, version: str) -> Path:
 class Service:
     """A service that runs: `url`, `process`, `outputs`, and what it `said` so far."""
 
-    def __init__(self, folder: Path, **settings: object):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "bentoml", "serve"),
+        variables: Mapping[str, str] | None = None,
+        **settings: object,
+    ):
         """`settings` are keys of conf/serve.yaml; one below `limits` is written limits__body_bytes."""
+        self._command = command
         self.folder, self.outputs = folder, folder / "outputs"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = environment(folder, settings)
+        self.environment = environment(folder, settings) | {
+            "BENTOML_PORT": str(self.port),
+            **(variables or {}),
+        }
         self.stderr = folder / f"service-{self.port}.log"
         self.process: subprocess.Popen[bytes] = self._start()
 
@@ -111,7 +122,7 @@ class Service:
     def _start(self) -> "subprocess.Popen[bytes]":
         with self.stderr.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "bentoml", "serve", "--port", str(self.port)],
+                self._command,
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
