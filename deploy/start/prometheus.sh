@@ -3,6 +3,7 @@
 set -eu
 : "${WATCH_CONFIG:?}" "${PROMETHEUS_DATA:?}" "${STACK_ADDRESS:?}" "${PROMETHEUS_PORT:?}" "${PROMETHEUS_URL:?}"
 : "${PROMETHEUS_RETENTION:?}" "${SERVE_TARGETS:?}" "${ALERTMANAGER_TARGET:?}"
+umask 077
 config=$PROMETHEUS_DATA/config
 rm -rf "$config"
 mkdir -p "$config/targets"
@@ -14,6 +15,7 @@ targets() { # targets NAME HOST:PORT,...
 targets service "$SERVE_TARGETS"
 targets alertmanager "$ALERTMANAGER_TARGET"
 targets prometheus "127.0.0.1:$PROMETHEUS_PORT"
+printf %s "${SERVE_KEY:-}" >"$config/service.key"
 
 exec prometheus --config.file="$config/prometheus.yml" --web.listen-address="$STACK_ADDRESS:$PROMETHEUS_PORT" \
   --web.external-url="$PROMETHEUS_URL" \
