@@ -26,6 +26,7 @@ from rakuten.config.training import (
     TrainConfig,
     TrainerConfig,
 )
+from rakuten.config.watch import WatchConfig
 
 __all__ = [
     "AugmentConfig",
@@ -53,4 +54,5 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "TransformerConfig",
+    "WatchConfig",
 ]

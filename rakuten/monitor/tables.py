@@ -87,6 +87,17 @@ FEEDBACK: Final = Table(
     Column("key_name", Text),
 )
 
+DECISIONS: Final = Table(
+    "rakuten_decisions",
+    METADATA,
+    Column("decision_id", String(32), primary_key=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("model_version", Text, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("severity", String(32), nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+)
+
 FINDINGS: Final = Table(
     "rakuten_findings",
     METADATA,
