@@ -131,7 +131,10 @@ class Champion:
 
     def _settle(self, found: Found) -> None:
         self._place.remember(found)
+        gc.unfreeze()
         gc.collect()  # the old one, unless a request still holds it
+        # What stays is never looked through again: with torch loaded that would stop every answer for half a second.
+        gc.freeze()
 
     def _refuse(self, found: Found, error: Exception) -> None:
         self._seen = found.key
