@@ -1,8 +1,6 @@
 """scripts/drift.py: whose traffic is looked at, the look, and all that is written of it."""
 
 import json
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +10,14 @@ from rich.markup import escape
 
 from rakuten.config import TrackingConfig, WatchConfig
 from rakuten.config_io import to_plain
-from rakuten.data.clean import clean
 from rakuten.errors import ConfigError, RakutenError
 from rakuten.model.bundle_files import check_bundle
-from rakuten.monitor.evidently_report import Sides, write_page
-from rakuten.monitor.job import Look, Watched, keep, log_at, look_at
-from rakuten.monitor.reader import LogReader
+from rakuten.monitor.evidently_report import write_page
+from rakuten.monitor.job import Look, Watched, keep, look_at
 from rakuten.monitor.retraining import propose
 from rakuten.monitor.summary import summary
+from rakuten.monitor.texts import sides_of
 from rakuten.serve.publish import read_pointer
-
-_FEATURES = "train_features.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +98,7 @@ def look_and_tell(config: WatchConfig) -> Told:
         title = (
             f"Version {found.watched.version}: {len(found.windows[-1]):,} products beside the held-out ones"
         )
-        page = write_page(config.evidently_dir, _sides(config, found), figures, title)
+        page = write_page(config.evidently_dir, sides_of(config, found), figures, title)
     return Told(found, figures, page, proposal)
 
 
@@ -137,42 +132,3 @@ def _of_registry(config: WatchConfig) -> Watched:
             fix="promote one: python scripts/promote.py",
         )
     return Watched(version.number, locate(CHAMPION, config.outputs_dir, registry).bundle)
-
-
-def _sides(config: WatchConfig, found: Look) -> Sides:
-    window, limit = found.windows[-1], config.data.limits.text_chars
-    with log_at(config.log):
-        reader = LogReader(config.log)
-        kept = reader.products(window.ids.tolist())
-        reader.close()
-    texts = {
-        name: f"{clean(each.designation, limit)} {clean(each.description, limit)}".strip()
-        for name, each in kept.items()
-    }
-    held_out = _held_out_texts(config, set(found.reference.seen.ids.tolist())) if any(texts.values()) else {}
-    return Sides(found.reference, window, held_out, texts)
-
-
-def _held_out_texts(config: WatchConfig, ids: set[str]) -> Mapping[str, str]:
-    """Cleaned, of the catalogue that the champion was evaluated on, where it lies here."""
-    import pandas as pd
-
-    places = [config.data.processed_dir, config.data.cache_dir / "processed"]
-    path = config.reference_texts or next(
-        (each / _FEATURES for each in places if (each / _FEATURES).is_file()), None
-    )
-    if path is None:
-        return {}
-    try:
-        columns = ["index", "designation", "description"]
-        table = pd.read_csv(path, usecols=columns, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise RakutenError(f"{path} holds no texts", expected=", ".join(columns), got=error) from error
-    table = table[table["index"].isin(ids)]
-    if len(table) < len(ids):
-        logging.getLogger(__name__).warning(
-            "%s is not the catalogue that the champion was evaluated on", path
-        )
-        return {}
-    joined = (table["designation"] + " " + table["description"]).str.strip()
-    return dict(zip(table["index"], joined, strict=True))
