@@ -1,0 +1,71 @@
+"""The model that the alternatives serve, from their environment: BENCH_BUNDLE, BENCH_RUNTIME, BENCH_THREADS."""
+
+import base64
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from rakuten.data.preprocess import Product
+from rakuten.model.bundle import Predictor
+from rakuten.model.onnx_files import graphs_of
+from rakuten.model.onnx_runtime import load_runtime
+from rakuten.model.runtime import embed
+
+
+class Item(BaseModel):
+    designation: str | None = None
+    description: str | None = None
+    image: str | None = None
+
+    def product(self) -> Product:
+        return Product(self.designation, self.description, self.image and base64.b64decode(self.image))
+
+
+class Candidate(BaseModel):
+    prdtypecode: int | str
+    confidence: float
+
+
+class Answer(BaseModel):
+    predicted_prdtypecode: int | str
+    confidence: float
+    top_k: list[Candidate]
+
+
+class Model:
+    """Preprocessing and model in one call, as a service around a Predictor has it."""
+
+    def __init__(self) -> None:
+        bundle = Path(os.environ["BENCH_BUNDLE"])
+        threads = int(os.environ["BENCH_THREADS"])
+        torch.set_num_threads(threads)
+        self.predictor = Predictor.load(bundle)
+        self.runtime = load_runtime(
+            self.predictor,
+            graphs_of(bundle),
+            os.environ["BENCH_RUNTIME"],  # type: ignore[arg-type]
+            device="cpu",
+            threads=threads,
+        )
+        self._decoders = ThreadPoolExecutor(os.cpu_count())
+
+    def answers(self, products: Sequence[Product]) -> list[Answer]:
+        preprocessor = self.predictor.preprocessor
+        if len(products) == 1:
+            examples = preprocessor(products)
+        else:  # Pillow lets go of the interpreter while it decodes
+            examples = [e for part in self._decoders.map(lambda p: preprocessor([p]), products) for e in part]
+        embeddings = embed(self.runtime, self.predictor.batch(examples))
+        probs = self.predictor.probabilities_of(self.runtime, embeddings)
+        return [
+            Answer(
+                predicted_prdtypecode=answer.code,
+                confidence=answer.confidence,
+                top_k=[Candidate(prdtypecode=code, confidence=share) for code, share in answer.top],
+            )
+            for answer in self.predictor.answers_of(probs, [None] * len(products), top_k=5)
+        ]

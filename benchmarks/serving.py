@@ -1,0 +1,178 @@
+"""What batches across requests by length bring: rates at equal p99, against a service per request and batches by count.
+
+    python benchmarks/serving.py [--short] [--catalogue PATH] [--only TEXT]
+
+Two cores for a server and for the process that asks it, all together: the load costs each server alike.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # however it was started
+
+from benchmarks.servers.alone import Alone, alone
+from benchmarks.servers.named_bundle import NAME, build
+from benchmarks.servers.processes import Server, by_count, ours, per_request, running
+from benchmarks.servers.products import Request, made_up, of_catalogue, requests_for
+from benchmarks.servers.rates import Load, Measured, sustained
+from rakuten.model.bundle import Predictor
+
+CORES = 2
+COLUMNS = (
+    "server",
+    "answers/s at the most",
+    "requests/s within the bound",
+    "p50, ms",
+    "p99, ms",
+    "CPU, ms an answer",
+    "other programs, cores",
+)
+FULL = Load(bound_ms=500, seconds=12, runs=5)
+SHORT = Load(bound_ms=500, seconds=5, runs=3)
+
+
+@dataclass(frozen=True)
+class Row:
+    server: Server
+    best: Measured | None
+    most: float
+
+    @property
+    def rate(self) -> float:
+        return 0.0 if self.best is None else self.best.rate
+
+
+def candidates(bundle: Path, *, short: bool) -> list[Server]:
+    """Ours, and each alternative in the settings among which its best is taken.
+
+    FastAPI as most write it (`def`, torch's own number of threads) and tuned by hand (a thread a worker, no thread pool).
+    """
+    target = {"latency_target_ms": 450, "threads": CORES}
+    if short:
+        return [
+            ours("onnx-int8", bundle, **target),
+            per_request("torch", bundle, 1, 2),
+            per_request("torch", bundle, 2, 1, in_loop=True),
+            *(by_count("onnx-int8", bundle, size, 500, CORES) for size in (2, 8)),
+        ]
+    return [
+        *(ours(runtime, bundle, **target) for runtime in ("onnx-int8", "onnx", "torch")),
+        ours("onnx-int8", bundle, **target, runners=2),
+        *(per_request("torch", bundle, workers, CORES) for workers in (1, 2)),
+        *(per_request(runtime, bundle, 2, 1, in_loop=True) for runtime in ("torch", "onnx-int8")),
+        *(by_count("onnx-int8", bundle, size, 500, CORES) for size in (2, 4, 8, 16)),
+        by_count("onnx-int8", bundle, 8, 1000, CORES),
+        *(by_count("torch", bundle, size, 500, CORES) for size in (2, 8)),
+    ]
+
+
+def measure(servers: list[Server], folder: Path, load: Load) -> list[Row]:
+    rows = []
+    for server in servers:
+        with running(server, folder) as started:
+            best, most = sustained(started, folder / ("lists" if server.batched else "single"), load)
+        rows.append(Row(server, best, most))
+        print(line(rows[-1]), flush=True)
+    return rows
+
+
+def line(row: Row) -> str:
+    cells = [row.server.name, f"{row.most:.1f}"]
+    if (best := row.best) is None:
+        cells += ["0", *[""] * 4]
+    else:
+        cells += [f"{best.rate:.1f}", f"{best.p50_ms:.0f}", f"{best.p99_ms:.0f}", f"{best.cpu_ms:.0f}"]
+        cells += [f"{best.others_cores:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def best_of(rows: list[Row], family: str, runtime: str | None = None) -> Row | None:
+    found = [row for row in rows if row.server.family == family and runtime in (None, row.server.runtime)]
+    return max(found, key=lambda row: row.rate, default=None)
+
+
+def ratios(rows: list[Row]) -> list[str]:
+    wanted = [
+        ("per request", None, "torch", 4.0),
+        ("per request, tuned", None, "torch", None),
+        ("per request", "torch", "torch", None),
+        ("per request, tuned", "torch", "torch", None),
+        ("per request, tuned", "onnx-int8", "onnx-int8", None),
+        ("by count", "onnx-int8", "onnx-int8", 2.0),
+        ("by count", "torch", "torch", None),
+    ]
+    found = []
+    for family, runtime, theirs, least in wanted:
+        mine, other = best_of(rows, "ours", runtime), best_of(rows, family, theirs)
+        if mine is None or other is None or not other.rate:
+            continue
+        asked = "" if least is None else f"{least:g}"
+        found.append(f"| {mine.server.name} / {other.server.name} | {mine.rate / other.rate:.2f} | {asked} |")
+    return found
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--short", action="store_true", help="fewer servers, shorter runs")
+    arguments.add_argument("--catalogue", type=Path, default=os.environ.get("CATALOGUE"))
+    arguments.add_argument("--only", default="", help="servers whose name holds this")
+    arguments.add_argument("--bundles", type=Path, default=Path(tempfile.gettempdir()) / "rakuten-benchmark")
+    given = arguments.parse_args()
+    load = SHORT if given.short else FULL
+    bundle = build(given.bundles, [])
+    products = made_up(600) if given.catalogue is None else of_catalogue(Path(given.catalogue), 600)
+    requests = requests_for(products)
+    print(heading(bundle, requests, load))
+    servers = [each for each in candidates(bundle, short=given.short) if given.only in each.name]
+    with tempfile.TemporaryDirectory(prefix="serving-") as scratch:
+        folder = Path(scratch)
+        (folder / "single").write_bytes(b"\n".join(request.body for request in requests))
+        (folder / "lists").write_bytes(b"\n".join(b'{"items": [%s]}' % request.body for request in requests))
+        print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+        rows = measure(servers, folder, load)
+        print("\n| at equal p99 | ratio | asked |\n|---|---|---|")
+        print("\n".join(ratios(rows)))
+        for row in rows:
+            if row.server.family == "ours":
+                print_alone(row.server, bundle, requests, folder)
+
+
+def heading(bundle: Path, requests: list[Request], load: Load) -> str:
+    products = [request.product for request in requests]
+    tokens = Predictor.load(bundle).preprocessor.tokens(
+        [product.designation or "" for product in products],
+        [product.description or "" for product in products],
+    )
+    lengths = [0 if each is None else len(each) for each in tokens]
+    photos = np.mean([product.image is not None for product in products])
+    middle, high = np.percentile(lengths, [50, 95])
+    return (
+        f"{NAME} with random weights; {len(requests)} products: median {middle:.0f} tokens, mean {np.mean(lengths):.0f},"
+        f" p95 {high:.0f}; {photos:.0%} with a photo. {CORES} cores, shared with the load. Open loop, Poisson, cache off,"
+        f" p99 <= {load.bound_ms:g} ms over runs of {load.seconds:g} s; what is refused counts as late.\n"
+    )
+
+
+def print_alone(server: Server, bundle: Path, requests: list[Request], folder: Path) -> None:
+    parts = {
+        "text": [each for each in requests if each.product.image is None][:120],
+        "text and photo": [each for each in requests if each.product.image is not None][:120],
+    }
+    with running(server, folder) as started:
+        for name, part in parts.items():
+            found: Alone = alone(started.url, bundle, server.runtime, part, CORES)
+            print(
+                f"\n{server.name}, {name}, one request alone: {found.http:.1f} ms; in process {found.prepared:.1f} ms"
+                f" (model {found.model:.1f} ms). Overhead {found.overhead:+.1f} ms, at most 3 asked; preparation"
+                f" counted as overhead too: {found.overhead_with_preparation:+.1f} ms."
+            )
+
+
+if __name__ == "__main__":
+    main()
