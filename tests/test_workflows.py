@@ -17,6 +17,7 @@ NOT_RUN = {
     "test/audit/audit of dependencies": "network: asks the package index for known holes",
     "test/test/all tests": "is what runs this test",
     "nightly/drift/install": "network: installs requirements.lock; `make test` has done it before this test runs",
+    "nightly/drift/drift of what is served": "secret; tests/monitor/test_drift_job.py runs the script",
     "nightly/acceptance/acceptance": "hours",
     "release/images/log in to the registry": "engine, network, secret",
     "release/images/no image has this tag yet": "engine, network",
