@@ -8,17 +8,22 @@ from rakuten.monitor.drift.report import Interval
 
 
 def estimated_accuracy(reference: Observations, window: Observations, level: float) -> Interval:
-    """Share of the window's answers that are right: its mean calibrated confidence, less by how much the model was too
-    confident of the reference.
+    """Share of the window's answers that are right, told from their confidence: the mean of two estimates.
 
-    Guillory et al. (2021, "difference of confidences"). The interval has the chance of each answer on both sides; it trusts
-    the model to be as honest about the window as about the reference, which it is not about products of a kind that it
-    has never met.
+    One is the mean confidence, less by how much the model was too confident of the reference (Guillory et al., 2021,
+    "difference of confidences"): the best where little changed, too high where much did. The other is the share of answers
+    above the confidence that as many of the reference's are above as are right (Garg et al., 2022, "average thresholded
+    confidence"): noisier, and too low where the first is too high. The interval has the chance of each answer on both sides
+    and all that lies between the two. Neither knows that a product is of a category that the model has never met.
     """
-    excess = (reference.predicted == reference.labels) - reference.confidence.astype(np.float64)
-    value = float(window.confidence.astype(np.float64).mean() + excess.mean())
+    right = (reference.predicted == reference.labels).astype(np.float64)
+    excess = right - reference.confidence
+    by_mean = float(window.confidence.astype(np.float64).mean() + excess.mean())
+    threshold = np.quantile(reference.confidence, 1 - right.mean())
+    by_share = float((window.confidence > threshold).mean())
     error = excess.std() * np.sqrt(1 / len(window) + 1 / len(reference))
-    half = float(norm.ppf((1 + level) / 2) * error)
+    half = float(norm.ppf((1 + level) / 2) * error) + abs(by_mean - by_share) / 2
+    value = (by_mean + by_share) / 2
     return Interval(*(float(np.clip(each, 0, 1)) for each in (value, value - half, value + half)))
 
 
