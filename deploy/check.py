@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -77,6 +77,15 @@ def found(experiment: str, run_id: str) -> None:
         raise RuntimeError(f"logged a metric and a file: the database has {rows}, the bucket {keys}")
 
 
+def serve() -> str:
+    health = f"http://{settings.host()}:{os.environ['SERVE_PORT']}/health"
+    try:
+        with urlopen(health, timeout=5) as answer:
+            return f"version {json.load(answer)['model_version']} answers"
+    except HTTPError as error:
+        raise RuntimeError(json.load(error).get("detail", error)) from error
+
+
 def asked(variable: str, path: str) -> Any:
     """What a part of the profile `watch` says in JSON."""
     with urlopen(f"http://{settings.host()}:{os.environ[variable]}{path}", timeout=5) as answer:
@@ -114,6 +123,7 @@ def grafana() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {"PostgreSQL": postgres, "S3": s3, "MLflow": mlflow}
+SERVE: dict[str, Callable[[], str]] = {"Service": serve}
 WATCH: dict[str, Callable[[], str]] = {
     "Prometheus": prometheus,
     "Alertmanager": alertmanager,
@@ -125,7 +135,8 @@ def main() -> int:
     settings.load()
     os.environ |= settings.libpq() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     failed = 0
-    for name, part in (PARTS | (WATCH if settings.has("watch") else {})).items():
+    chosen = PARTS | (SERVE if settings.has("serve") else {}) | (WATCH if settings.has("watch") else {})
+    for name, part in chosen.items():
         start = time.monotonic()
         try:
             said, sign = part(), "ok"

@@ -24,14 +24,22 @@ PORTS = {
     "postgres": "POSTGRES_PORT",
     "s3": "S3_PORT",
     "mlflow": "MLFLOW_PORT",
+    "serve": "SERVE_PORT",
     "prometheus": "PROMETHEUS_PORT",
     "alertmanager": "ALERTMANAGER_PORT",
 }
-PROFILES = {"s3": "dev-s3", "prometheus": "watch", "alertmanager": "watch", "grafana": "watch"}
+PROFILES = {
+    "s3": "dev-s3",
+    "serve": "serve",
+    "prometheus": "watch",
+    "alertmanager": "watch",
+    "grafana": "watch",
+}
 PROGRAMS = {
     "postgres": dict.fromkeys(("initdb", "postgres"), "apt-get install postgresql"),
     "s3": {"rclone": "it is in requirements.lock: make -B .venv/.ready"},
     "mlflow": {"mlflow": "it is in requirements.lock: make -B .venv/.ready"},
+    "serve": {"bentoml": "it is in requirements.lock: make -B .venv/.ready"},
     "prometheus": {"prometheus": "apt-get install prometheus"},
     "alertmanager": {"prometheus-alertmanager": "apt-get install prometheus-alertmanager"},
 }
@@ -139,6 +147,8 @@ def main() -> None:
         "POSTGRES_HOST": settings.host(),
         "POSTGRES_DATA": str(data / "postgres/cluster"),
         "S3_DATA": str(data / "s3"),
+        "SERVE_FOLDER": str(Path.cwd()),
+        "SERVE_CHAMPION": os.environ["MLFLOW_TRACKING_URI"],
         **watch(data, os.environ),
     }
     # .env has been read: honcho would expand what it reads.

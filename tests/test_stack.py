@@ -119,6 +119,8 @@ def test_a_stack_with_a_real_bucket_starts_no_s3_server(monkeypatch: pytest.Monk
     assert stack.processes() == ["postgres", "s3", "mlflow"]
     monkeypatch.setenv("COMPOSE_PROFILES", "dev-s3,watch")
     assert stack.processes() == ["postgres", "s3", "mlflow", "prometheus", "alertmanager"]
+    monkeypatch.setenv("COMPOSE_PROFILES", "serve")
+    assert stack.processes() == ["postgres", "mlflow", "serve"]
 
 
 def test_a_stack_that_does_not_run_fails_its_check(folder: Path) -> None:
