@@ -21,6 +21,7 @@ def draw_power(power: Mapping[str, Any], quiet: Mapping[str, Any]) -> bytes:
         fault, _, strength = name.partition(", ")
         if fault == "prior shift":
             points, _, share = strength.partition(" more of a class that had ")
+            points = points.replace("%", " points")
             fault, strength = f"prior shift, {points} to one class", f"a class of {share}"
         panels.setdefault(fault, []).append((strength, found))
     with rc_context(STYLE):

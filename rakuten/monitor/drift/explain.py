@@ -68,11 +68,13 @@ def examples(column: Column, window: Observations, num: int) -> tuple[str, ...]:
 
 
 def _of_numbers(column: Column) -> str:
-    was, now = float(np.median(column.reference)), float(np.median(column.window))
     up, down = WORDS.get(column.name, (f"{column.name} is higher", f"{column.name} is lower"))
-    if _rank_difference(column) >= 0:
-        return f"{up}: median {was:.3g} → {now:.3g}"
-    return f"{down}: median {was:.3g} → {now:.3g}"
+    was, now = (f"{np.median(side):.3g}" for side in (column.reference, column.window))
+    figure = "median"
+    if was == now:  # most texts have no unknown word before and after
+        was, now = (f"{side.astype(np.float64).mean():.3g}" for side in (column.reference, column.window))
+        figure = "mean"
+    return f"{up if _rank_difference(column) >= 0 else down}: {figure} {was} → {now}"
 
 
 def _rank_difference(column: Column) -> float:
