@@ -399,6 +399,7 @@ def test_the_columns_of_version_1(tmp_path: Path) -> None:
         ],
         "rakuten_products": ["prediction_id", "at", "designation", "description", "image"],
         "rakuten_feedback": ["prediction_id", "code", "at", "key_name"],
+        "rakuten_decisions": ["decision_id", "at", "model_version", "kind", "severity", "body"],
         "rakuten_findings": ["name", "at", "body"],
     }
 
