@@ -16,6 +16,7 @@ from rakuten.serve.follow.places import place_of
 from rakuten.serve.lifecycle import Lifecycle
 from rakuten.serve.loading import loader
 from rakuten.serve.settings import ServeSettings
+from rakuten.serve.shadow import Shadow
 from rakuten.serve.watch import Watch, open_log
 
 _LOG = logging.getLogger(__name__)
@@ -43,8 +44,13 @@ class Assembly:
             self._feedback = FeedbackCounter(
                 LogReader(settings.log), self.metrics.predictions.observe_feedback
             )
-        watch = Watch(self._log, self.metrics, self.champion, settings.workers, self._feedback)
-        self.engine = Engine(settings, self.champion, log=watch, observer=watch)
+        self._shadow = None
+        if settings.shadow is not None:
+            self._shadow = Shadow(
+                settings.shadow, settings.shadow_share, loader(settings), lambda: self.engine.waiting == 0
+            )
+        watch = Watch(self._log, self.metrics, self.champion, settings.workers, self._feedback, self._shadow)
+        self.engine = Engine(settings, self.champion, log=watch, observer=watch, shadow=self._shadow)
         self.app = create_app(self.engine, None if self._log is None else watch, self.metrics.requests)
 
     @property
@@ -55,12 +61,16 @@ class Assembly:
 
     async def start(self) -> None:
         await self.champion.start()
+        if self._shadow is not None:
+            self._shadow.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.champion.ask)
 
     async def aclose(self) -> None:
         """Answer what is in flight, then bring the log to its place."""
         await self.champion.aclose()
         await self.engine.aclose()
+        if self._shadow is not None:
+            await asyncio.to_thread(self._shadow.close)
         if self._feedback is not None:
             self._feedback.close()
         if self._log is not None and not await asyncio.to_thread(self._log.close):

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,13 @@ class Turn:
         return order
 
 
+class Challenger(Protocol):
+    """Whoever looks at what was asked, when the answer is there already."""
+
+    def see(self, product: Product, prediction_id: str) -> None:
+        """Waits for nothing and never raises."""
+
+
 class Engine:
     """Answers with the source's current model.
 
@@ -67,8 +75,9 @@ class Engine:
         *,
         log: RecordLog | None = None,
         observer: Observer | None = None,
+        shadow: Challenger | None = None,
     ):
-        self.settings, self.source = settings, source
+        self.settings, self.source, self.shadow = settings, source, shadow
         self._preparation = Preparation()
         self._recorder = (
             None if log is None else Recorder(self._preparation, log, settings.log_texts, settings.log_images)
@@ -125,6 +134,11 @@ class Engine:
             detail = f"an answer would take {estimate_s:.1f} s, and is to take no more than {self.settings.latency_target_ms / 1000:g} s"
             raise ProblemError(OVERLOADED, detail, retry_after_s=estimate_s)
 
+    @property
+    def waiting(self) -> int:
+        """Parts of products that no runner has taken yet."""
+        return self._batcher.waiting
+
     async def aclose(self) -> None:
         """Take no more, and answer all that is in flight."""
         self._closing = True
@@ -170,6 +184,8 @@ class Engine:
             prediction_id=new_prediction_id(),
             contributions=answer.contributions,
         )
+        if self.shadow is not None:
+            self.shadow.see(product, found.prediction_id)
         if self._recorder is not None:
             total_s = time.monotonic() - started
             self._recorder.write(answer, found, product, cached=cached, total_s=total_s, key_name=key_name)

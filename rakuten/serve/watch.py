@@ -14,6 +14,7 @@ from rakuten.monitor.record import PredictionRecord
 from rakuten.monitor.retention import Retention
 from rakuten.serve.batcher import BatchFacts
 from rakuten.serve.served import Served, Source
+from rakuten.serve.shadow import Shadow
 
 SPOOL = "inference-spool"  # the journals' folder: beside an SQLite database, else below outputs
 
@@ -41,13 +42,21 @@ class Watch:
         source: Source,
         workers: int,
         feedback: FeedbackCounter | None = None,
+        shadow: Shadow | None = None,
     ):
         self._log, self._metrics, self._source, self._feedback = log, metrics, source, feedback
+        self._shadow = shadow
         self._window = max(MIN_ANSWERS, WINDOW // workers)
         self._version: str | None = None
         self._detector: CollapseDetector | None = None
 
     def write(self, record: PredictionRecord) -> None:
+        if self._shadow is None:
+            self._write(record)
+        else:
+            self._shadow.add_to(record, self._write)
+
+    def _write(self, record: PredictionRecord) -> None:
         self._metrics.predictions.observe(record)
         if not record.cached:
             self._look(record)
