@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.services import free_port
 
 LINKED = ("conf", "bentofile.yaml")  # of the repository: what `bentoml serve` finds where it is started
-START_S = 180
+START_S = 400
 
 
 def house(folder: Path, bundle: Path | None = None, version: str = "1") -> Path:

@@ -4,7 +4,7 @@ import fcntl
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,10 @@ class Source(Protocol):
 Check = Callable[[Path], object]  # raises RakutenError where a folder is not whole
 
 
-def keep(source: Source, folder: Path, check: Check, max_bytes: int) -> None:
-    """The source's files at `folder`, checked; nothing is left there where it has none. What is whole already stays.
+def keep(parts: Mapping[str, Source], folder: Path, check: Check, max_bytes: int) -> None:
+    """Each part's files in a folder of its name below `folder`, checked together; none for a part that has no files.
 
-    Other processes that want the same wait meanwhile.
+    What is there and whole stays, and nothing is asked for. Other processes that want the same wait meanwhile.
 
     Raises:
         BundleError: too large, or with a name that is none.
@@ -52,34 +52,35 @@ def keep(source: Source, folder: Path, check: Check, max_bytes: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
-            if _fetch(source, partial, max_bytes):
-                check(partial)
-                partial.chmod(0o755)
-                partial.rename(folder)
+            for name, source in parts.items():
+                max_bytes -= _fetch(source, partial / name, max_bytes)
+            check(partial)
+            partial.chmod(0o755)
+            partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fetch(source: Source, folder: Path, max_bytes: int) -> int:
-    """How many files there are."""
+    """How many bytes there are."""
     entries = _checked(source.entries(), max_bytes)
-    free = shutil.disk_usage(folder).free - _SPARE_BYTES
+    free = shutil.disk_usage(folder.parent).free - _SPARE_BYTES
     listed = sum(entry.num_bytes for entry in entries)
     if listed > free:
         raise BundleError(
             "the disk has no room for what is served", expected=f"{listed:,} bytes", got=f"{free:,}"
         )
-    left = max_bytes
+    fetched = 0
     for entry in entries:
         path = folder / entry.name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             for chunk in source.chunks(entry.name):
-                left -= len(chunk)
-                if left < 0:
+                fetched += len(chunk)
+                if fetched > max_bytes:
                     raise _too_large(max_bytes)
                 file.write(chunk)
-    return len(entries)
+    return fetched
 
 
 def _checked(entries: Iterable[Entry], max_bytes: int) -> list[Entry]:

@@ -42,16 +42,9 @@ class Registry:
             raise self._strange(repr(error)) from error
 
     def bring(self, found: Found) -> Path:
-        bundle = self._folder(found) / BUNDLE
-        keep(_Artifacts(self, _run_id(found), BUNDLE), bundle, check_bundle, self._max_bytes)
-        info = check_bundle(bundle)
-        keep(
-            _Artifacts(self, _run_id(found), BESIDE),
-            graphs_of(bundle),
-            lambda folder: read_export(folder, info),
-            self._max_bytes,
-        )
-        return bundle
+        parts = {name: _Artifacts(self, _run_id(found), name) for name in (BUNDLE, BESIDE)}
+        keep(parts, self._folder(found), _check, self._max_bytes)
+        return self._folder(found) / BUNDLE
 
     def remember(self, found: Found) -> None:
         record = Published(
@@ -153,6 +146,14 @@ class _Artifacts:
         asked = {"run_id": self._run_id, "path": f"{self._top}/{name}"}
         with self._registry.answer("/get-artifact", asked) as response:
             yield from response.iter_bytes()
+
+
+def _check(folder: Path) -> None:
+    """
+    Raises:
+        BundleError: there is no bundle, or something in it or its graphs is torn, changed or of another bundle.
+    """
+    read_export(graphs_of(folder / BUNDLE), check_bundle(folder / BUNDLE))
 
 
 def _run_id(found: Found) -> str:
