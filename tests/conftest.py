@@ -1,5 +1,7 @@
 """Fixtures that more than one test module needs."""
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from pydantic import TypeAdapter
 from rakuten.config import DataConfig
 
 ROOT = Path(__file__).parents[1]
+# Before anything imports BentoML, and for every script that a test starts: the user's own store is none of ours.
+os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="bentoml-")
 
 
 @pytest.fixture

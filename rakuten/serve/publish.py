@@ -1,6 +1,7 @@
 """Where the champion is, for whatever serves it on this machine."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from rakuten.data.files import atomic_write
 from rakuten.errors import RakutenError
 from rakuten.model.bundle_files import check_bundle
 
+_LOG = logging.getLogger(__name__)
 POINTER = "champion.json"  # below outputs_dir
 
 
@@ -43,16 +45,20 @@ def deliver(
 ) -> Path:
     """Into BentoML's store, and then, when all is there, point to what lies there; the path of the pointer.
 
+    The store is the user's and versions are a registry's: where another registry's model has that tag, the pointer leads
+    to the bundle itself, and a warning says so.
+
     Raises:
         BundleError: it is torn or was changed.
-        RakutenError: the store holds something else under that version.
     """
-    from rakuten.serve.store import BUNDLE, put
+    from rakuten.serve.store import BUNDLE, TagTakenError, put
 
-    stored = put(bundle, model=model, version=version, run_id=run_id, uuid=uuid)
-    return publish(
-        outputs_dir, model=model, version=version, run_id=run_id, uuid=uuid, bundle=stored.path / BUNDLE
-    )
+    try:
+        served = put(bundle, model=model, version=version, run_id=run_id, uuid=uuid).path / BUNDLE
+    except TagTakenError as error:
+        _LOG.warning("%s\n  %s is served from where it is", error, bundle)
+        served = bundle
+    return publish(outputs_dir, model=model, version=version, run_id=run_id, uuid=uuid, bundle=served)
 
 
 def write_pointer(path: Path, published: Published) -> None:

@@ -13,6 +13,10 @@ BUNDLE = "bundle"  # in the store's folder
 ALIAS = "champion"  # in bentofile.yaml: the model that a bento was built with
 
 
+class TagTakenError(RakutenError):
+    """The store holds another registry's model under that tag."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """A model of the store."""
@@ -28,7 +32,7 @@ def put(bundle: Path, *, model: str, version: str, run_id: str, uuid: str | None
 
     Raises:
         BundleError: it is torn or was changed.
-        RakutenError: the store holds something else under that tag.
+        TagTakenError: the store holds something else under that tag.
     """
     import bentoml
 
@@ -40,7 +44,7 @@ def put(bundle: Path, *, model: str, version: str, run_id: str, uuid: str | None
             copy_bundle(bundle, Path(created.path) / BUNDLE)
         known = _get(tag)
     elif known.key != key:
-        raise RakutenError(
+        raise TagTakenError(
             f"BentoML's store holds another {tag}",
             expected=f"a bundle of {key[:12]}",
             got=known.key[:12],
