@@ -7,6 +7,7 @@ Two cores for a server and for the process that asks it, all together: the load 
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ def main() -> None:
     arguments.add_argument("--only", default="", help="servers whose name holds this")
     arguments.add_argument("--bundles", type=Path, default=Path(tempfile.gettempdir()) / "rakuten-benchmark")
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with it
     load = SHORT if given.short else FULL
     bundle = build(given.bundles, [])
     products = made_up(600) if given.catalogue is None else of_catalogue(Path(given.catalogue), 600)

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,31 +18,55 @@ from rakuten.serve.served import Served
 LENGTHS: Final = (8, 32, 128, 512)  # tokens, up to what the model reads
 SIZES: Final = (1, 2, 4, 16, 64)  # products
 LONGEST_S: Final = 0.5  # no batch is tried that is likely to take longer: such ones are formed seldom
+WITHIN_S: Final = 5.0  # of all shapes together: on a busy machine the largest are left out
 _PHOTO_PX: Final = 500
 
 
-def warm_up(served: Served, *, token_budget: int, batch_size: int) -> None:
-    """Run texts, photos and heads of each size that batches have; `served.costs` learns what they take.
+def warm_up(served: Served, *, token_budget: int, batch_size: int, within_s: float = WITHIN_S) -> None:
+    """Run texts, photos and heads of each size that batches have, small ones first; `served.costs` learns their time.
 
     Each runs twice and counts once: what the first call of a shape costs, no request pays for.
     """
-    runtime, preprocessor = served.runtime, served.predictor.preprocessor
+    deadline = time.monotonic() + within_s
     sizes = sorted({*(size for size in SIZES if size < batch_size), batch_size})
-    if runtime.text_dim is not None and preprocessor.text_encoder is not None:
-        pad_id = preprocessor.text_encoder.pad_id
-        for tokens in _texts(served):
-            for size in sizes:
-                if size > 1 and size * len(tokens) > token_budget:
-                    break
-                batch = pad([tokens] * size, pad_id)
-                _measure(served.costs.text, partial(runtime.text, *batch), size, batch[0].size)
-    if runtime.image_dim is not None:
-        pixels = [preprocessor.pixels(photo) for photo in _photos()]
-        for size in sizes:
-            photos = np.stack([pixels[0]] * size)
-            _measure(served.costs.image, partial(runtime.image, photos), size, size)
+    _head(served, 1)
+    for lane, run, parts, units in sorted(
+        [*_text_batches(served, sizes, token_budget), *_photo_batches(served, sizes)],
+        key=lambda each: each[2:],
+    ):
+        if time.monotonic() < deadline and lane.seconds(units) < LONGEST_S:
+            run()
+            started = time.monotonic()
+            run()
+            lane.add(parts, units, units, time.monotonic() - started)
     for size in sizes:
-        _head(served, size)
+        if time.monotonic() < deadline:
+            _head(served, size)
+
+
+_Batch = tuple[
+    LaneCost, Callable[[], object], int, int
+]  # whose cost, what runs it, its products and its units
+
+
+def _text_batches(served: Served, sizes: Sequence[int], token_budget: int) -> Iterator[_Batch]:
+    encoder = served.predictor.preprocessor.text_encoder
+    if served.runtime.text_dim is None or encoder is None:
+        return
+    for tokens in _texts(served):
+        for size in sizes:
+            if size == 1 or size * len(tokens) <= token_budget:
+                batch = pad([tokens] * size, encoder.pad_id)
+                yield served.costs.text, partial(served.runtime.text, *batch), size, batch[0].size
+
+
+def _photo_batches(served: Served, sizes: Sequence[int]) -> Iterator[_Batch]:
+    if served.runtime.image_dim is None:
+        return
+    pixels = [served.predictor.preprocessor.pixels(photo) for photo in _photos()]
+    for size in sizes:
+        photos = np.stack([pixels[0]] * size)
+        yield served.costs.image, partial(served.runtime.image, photos), size, size
 
 
 def _texts(served: Served) -> Sequence[Tokens]:
@@ -72,13 +96,3 @@ def _head(served: Served, size: int) -> None:
     )
     for has_text, has_image in ((True, True), (True, False), (False, True)):
         served.runtime.head(text, image, np.full(size, has_text), np.full(size, has_image))
-
-
-def _measure(lane: LaneCost, run: Callable[[], object], parts: int, units: int) -> None:
-    if lane.seconds(units) > LONGEST_S:
-        return
-    for is_warm in (False, True):
-        started = time.monotonic()
-        run()
-        if is_warm:
-            lane.add(parts, units, units, time.monotonic() - started)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -38,6 +39,7 @@ def formed(
     return form_batch(waiting, most_parts=most_parts, most_units=lambda _: budget, free_units=lambda _: free)
 
 
+@hypothesis.settings(deadline=None)
 @given(WAITING, st.integers(1, 20), st.integers(1, 2000), st.floats(0, 1000))
 def test_a_batch_is_led_by_the_oldest_and_within_its_bounds(
     waiting: list[Waiting], most_parts: int, budget: int, free: float
@@ -57,6 +59,7 @@ def test_a_batch_is_led_by_the_oldest_and_within_its_bounds(
     assert padding <= free * (len(batch) - 1) + 1e-6
 
 
+@hypothesis.settings(deadline=None)
 @given(WAITING)
 def test_nobody_starves(waiting: list[Waiting]) -> None:
     left = list(waiting)

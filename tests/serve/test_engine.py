@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +70,7 @@ def test_contributions_add_up_to_what_is_known_beyond_nothing() -> None:
 PROBS = st.lists(st.floats(1e-6, 1), min_size=1, max_size=30).map(lambda raw: np.array(raw) / np.sum(raw))
 
 
+@hypothesis.settings(deadline=None, max_examples=60)  # a busy machine takes its time
 @given(PROBS, st.floats(0.01, 1))
 def test_a_prediction_set_is_the_fewest_that_reach_the_coverage(probs: Any, coverage: float) -> None:
     codes = tuple(range(len(probs)))
@@ -181,7 +183,7 @@ def test_who_goes_away_takes_nobody_with_him() -> None:
 
 def warmed(text: str = "ngram") -> tuple[Any, Door]:
     served, door = made(text)
-    warm_up(served, token_budget=512, batch_size=8)
+    warm_up(served, token_budget=512, batch_size=8, within_s=600)
     assert served.costs.text.measured
     assert served.costs.image.measured
     for seen in (door.texts, door.photos, door.lengths):
@@ -191,7 +193,7 @@ def warmed(text: str = "ngram") -> tuple[Any, Door]:
 
 def test_a_warm_start_runs_every_shape() -> None:
     served, door = made("transformer")
-    warm_up(served, token_budget=512, batch_size=8)
+    warm_up(served, token_budget=512, batch_size=8, within_s=600)
     assert {rows for rows, _ in door.texts} == {1, 2, 4, 8}
     assert {length for _, length in door.texts} == {8, 24}  # up to what this model reads
     assert set(door.photos) == {1, 2, 4, 8}
