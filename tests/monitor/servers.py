@@ -26,14 +26,19 @@ SCRAPE_S = 1
 
 
 def scaled(text: str, factor: float) -> str:
-    """PromQL whose windows and offsets are so many times shorter, and which is the same otherwise."""
+    """PromQL whose windows and offsets are so many times shorter, windows no shorter than five scrapes."""
     at = re.compile(r"(\[|offset )(\d+)(ms|[smhd])\b")
-    return at.sub(lambda found: f"{found[1]}{_shorter(found[2] + found[3], factor)}", text)
+
+    def shorter(found: re.Match[str]) -> str:
+        least_s = 5 * SCRAPE_S if found[1] == "[" else 0
+        return found[1] + _shorter(found[2] + found[3], factor, least_s)
+
+    return at.sub(shorter, text)
 
 
-def _shorter(duration: str, factor: float) -> str:
+def _shorter(duration: str, factor: float, least_s: float = 0.001) -> str:
     [(number, unit)] = re.findall(r"^(\d+)(ms|[smhd])$", duration)
-    return f"{max(1, round(1000 * int(number) * SECONDS[unit] / factor))}ms"
+    return f"{round(1000 * max(least_s, int(number) * SECONDS[unit] / factor))}ms"
 
 
 def fast_config(folder: Path, factor: float) -> Path:
@@ -90,9 +95,13 @@ class Watcher:
         deadline = time.monotonic() + timeout_s
         while not (found := holds()):
             assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, f"not within {timeout_s} s"
+            assert time.monotonic() < deadline, f"not within {timeout_s} s: {self.state()}"
             time.sleep(0.2)
         return found
+
+    def state(self) -> str:
+        """For who wants to know why it did not come."""
+        return ""
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = httpx.get(self.url + path, params=parameters, timeout=20, trust_env=False)
@@ -124,16 +133,24 @@ class Alertmanager(Watcher):
 
 
 class Prometheus(Watcher):
-    """Scrapes the targets, HOST:PORT each."""
+    """Scrapes the targets, HOST:PORT each. `past` is OpenMetrics text: what it is to have scraped long ago."""
 
     def __init__(
         self,
         config: Path,
         folder: Path,
         targets: Sequence[str],
+        *,
         alertmanager: str = "127.0.0.1:1",
         key: str = "",
+        past: str = "",
     ):
+        if past:
+            (folder / "past.txt").write_text(past)
+            series = folder / "prometheus/series"
+            series.mkdir(parents=True)
+            command = [program("promtool", "prometheus"), "tsdb", "create-blocks-from", "openmetrics"]
+            subprocess.run([*command, str(folder / "past.txt"), str(series)], check=True, capture_output=True)
         given = {
             "WATCH_CONFIG": str(config),
             "PROMETHEUS_RETENTION": "1d",
@@ -154,6 +171,10 @@ class Prometheus(Watcher):
         span = {"start": now - last_s, "end": now, "step": 1}
         found: list[dict[str, Any]] = self.get("/api/v1/query_range", query=expr, **span)["data"]["result"]
         return found
+
+    def state(self) -> str:
+        found = self.query('{__name__=~"up|ALERTS|rakuten:.*5m.*|rakuten:queue.*"}')
+        return "\n".join(f"{each['metric']} {each['value'][1]}" for each in found)
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now."""
@@ -200,7 +221,7 @@ class Receiver:
 
 @contextmanager
 def watching(
-    config: Path, folder: Path, targets: Sequence[str], key: str = ""
+    config: Path, folder: Path, targets: Sequence[str], *, key: str = "", past: str = ""
 ) -> Iterator[tuple[Prometheus, Receiver]]:
     """Prometheus, which tells an alertmanager, which tells a receiver: pages at /page, tickets at /ticket."""
     receiver = Receiver()
@@ -209,7 +230,9 @@ def watching(
         addresses = {f"ALERT_{name.upper()}_WEBHOOK": f"{receiver.url}/{name}" for name in ("page", "ticket")}
         alertmanager = Alertmanager(config, folder, **addresses)
         started.append(alertmanager)
-        prometheus = Prometheus(config, folder, targets, f"127.0.0.1:{alertmanager.port}", key)
+        prometheus = Prometheus(
+            config, folder, targets, alertmanager=f"127.0.0.1:{alertmanager.port}", key=key, past=past
+        )
         started.append(prometheus)
         yield prometheus, receiver
     finally:

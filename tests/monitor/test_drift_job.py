@@ -17,6 +17,7 @@ from rakuten.monitor.findings import found
 from rakuten.monitor.record import PredictionRecord
 from tests.monitor.traffic import Desk, answers, blurred
 
+pytestmark = pytest.mark.timeout(1800)  # a champion is trained first
 WINDOW = ["window_products=150", "drift.scales=[1]"]
 
 
@@ -47,7 +48,6 @@ def shown(desk: Desk) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_nothing_then_blurred_photos_then_over(desk: Desk) -> None:
     now = time.time()
     desk.write(usual(desk, at=now - 7200))
