@@ -1,4 +1,4 @@
-"""How much a server answers in time: the highest rate of arrivals at which the 99th percentile stays below a bound."""
+"""How much a server answers in time: the 99th percentile at rising rates of arrivals."""
 
 import json
 import resource
@@ -20,10 +20,9 @@ ROOT = Path(__file__).parents[2]
 class Load:
     """How hard a server is looked at."""
 
-    bound_ms: float
+    shares: tuple[float, ...]  # rates of arrivals, of what the server can do at the most
     seconds: float  # of one run at one rate
-    runs: int  # of the bisection
-    clients: int = 8  # of the run that tells where to look
+    clients: int = 8  # of the run that tells what it can do at the most
 
 
 @dataclass(frozen=True)
@@ -37,23 +36,17 @@ class Measured:
     cpu_ms: float  # of the server's processes, for an answer
     others_cores: float  # what else ran on this machine meanwhile, load and server aside
 
-    def within(self, bound_ms: float) -> bool:
-        return self.p99_ms <= bound_ms
 
-
-def sustained(server: Running, bodies: Path, load: Load) -> tuple[Measured | None, float]:
-    """The best run within the bound, if there is one, and what the server can do at the most, in answers a second."""
+def curve(server: Running, bodies: Path, load: Load, worst_ms: float) -> tuple[list[Measured], float]:
+    """Runs at rising rates until the 99th percentile passes `worst_ms`; and what the server answers a second at the most."""
     _closed(server.url, bodies, load.clients, load.seconds / 3)  # caches fill, adaptive batching learns
     most = _closed(server.url, bodies, load.clients, load.seconds / 2)
-    low, high, best = 0.0, 1.1 * most, None
-    for number in range(load.runs):
-        rate = (low + high) / 2 if number else 0.75 * most
-        found = at_rate(server, bodies, rate, load.seconds, seed=number)
-        if found.within(load.bound_ms):
-            low, best = rate, found
-        else:
-            high = rate
-    return best, most
+    found: list[Measured] = []
+    for number, share in enumerate(load.shares):
+        found.append(at_rate(server, bodies, share * most, load.seconds, seed=number))
+        if found[-1].p99_ms > worst_ms:
+            break
+    return found, most
 
 
 def at_rate(server: Running, bodies: Path, rate: float, seconds: float, seed: int) -> Measured:
