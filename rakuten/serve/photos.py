@@ -8,7 +8,9 @@ from rakuten.serve.settings import RequestLimits
 
 Format = Literal["JPEG", "PNG", "WebP"]
 SEGMENTS: Final = 500  # of a JPEG before its size; a photo has twenty
-SCANS: Final = 100  # of a progressive JPEG, each of which is work of its own; an encoder makes ten
+SCANS: Final = 100  # of a progressive JPEG, each of which is work of its own
+USUAL_SCANS: Final = 12  # an encoder makes ten; more only of fewer pixels, so that the work is no more
+HEAVY_PIXELS: Final = 2_000_000  # drawn whole, 30 ms and 20 MB; of a JPEG, which seldom is, six times as many
 CHUNKS: Final = 20_000  # of a PNG: the largest photo in the smallest usual chunks has a tenth
 _SIZES: Final = {0xC0, 0xC1, 0xC2}  # frame headers of the JPEG processes that decoders know
 
@@ -23,6 +25,10 @@ class Declared:
     width_px: int
     height_px: int
 
+    @property
+    def pixels(self) -> int:
+        return self.width_px * self.height_px
+
 
 def check_photo(data: bytes, limits: RequestLimits) -> Declared:
     """What `data` says that it is; a few microseconds, whatever it holds.
@@ -32,33 +38,47 @@ def check_photo(data: bytes, limits: RequestLimits) -> Declared:
     """
     if len(data) > limits.image_bytes:
         raise PhotoError(f"{len(data):,} bytes; at most {limits.image_bytes:,} are taken")
+    found = declared(data)
+    most = limits.image_pixels if found.format == "JPEG" else limits.image_pixels_whole
+    if not 0 < found.pixels <= most:
+        size = f"{found.width_px} x {found.height_px}"
+        raise PhotoError(f"{size} pixels; a {found.format} of 1 to {most:,} is taken")
+    if found.format == "JPEG":
+        # Within compressed data FF is followed by 00, so that each FF DA begins a scan (or is a thumbnail's).
+        scans = data.count(b"\xff\xda")
+        if scans > SCANS or (scans > USUAL_SCANS and scans * found.pixels > USUAL_SCANS * most):
+            raise PhotoError(f"{scans} scans")
+    return found
+
+
+def is_heavy(data: bytes) -> bool:
+    """Whether decoding it takes so much time and memory that it is to be done one at a time."""
     try:
-        declared = _declared(data)
+        found = declared(data)
+    except PhotoError:
+        return False
+    return found.pixels > (6 if found.format == "JPEG" else 1) * HEAVY_PIXELS
+
+
+def declared(data: bytes) -> Declared:
+    """
+    Raises:
+        PhotoError: by content no JPEG, PNG or WebP, or cut off before its size.
+    """
+    try:
+        if data.startswith(b"\xff\xd8\xff"):
+            return Declared("JPEG", *_jpeg_size(data))
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return Declared("PNG", *_png_size(data))
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return Declared("WebP", *_webp_size(data))
     except (struct.error, IndexError) as error:
         raise PhotoError("cut off before its size") from error
-    pixels = declared.width_px * declared.height_px
-    most = limits.image_pixels if declared.format == "JPEG" else limits.image_pixels_whole
-    if not 0 < pixels <= most:
-        size = f"{declared.width_px} x {declared.height_px}"
-        raise PhotoError(f"{size} pixels; a {declared.format} of 1 to {most:,} is taken")
-    return declared
-
-
-def _declared(data: bytes) -> Declared:
-    if data.startswith(b"\xff\xd8\xff"):
-        return Declared("JPEG", *_jpeg_size(data))
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Declared("PNG", *_png_size(data))
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return Declared("WebP", *_webp_size(data))
     raise PhotoError("by its content no JPEG, PNG or WebP")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """ITU-T T.81, B.1 and B.2: segments, each with its length, until the frame header."""
-    # Within compressed data FF is followed by 00, so that each FF DA begins a scan (or is a thumbnail's).
-    if data.count(b"\xff\xda") > SCANS:
-        raise PhotoError(f"more than {SCANS} scans")
     at = 2
     for _ in range(SEGMENTS):
         marker, code = data[at], data[at + 1]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rakuten.data.preprocess import Preprocessor, Product
 from rakuten.data.text_encoder import Tokens
+from rakuten.serve.photos import is_heavy
 
 INLINE_CHARS: Final = (
     2_000  # some 0.5 ms to clean and tokenize; below, changing threads costs more than it frees
@@ -38,6 +39,7 @@ class Preparation:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="prepare")
         self._photos, self._photo_s = 0, 0.0
+        self._heavy = asyncio.Lock()
 
     @property
     def wait_s(self) -> float:
@@ -55,6 +57,9 @@ class Preparation:
         Raises:
             DataError: the photo cannot be decoded.
         """
+        if is_heavy(image):  # not in the way of the others, nor in the mean of their times
+            async with self._heavy:
+                return await self.run(preprocessor.pixels, image)
         self._photos += 1
         try:
             pixels, seconds = await asyncio.get_running_loop().run_in_executor(
