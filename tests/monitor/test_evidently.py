@@ -29,7 +29,7 @@ def rows_of(page: Page) -> dict[str, tuple[str, float]]:
             filled = [each for each in cells if each]
             if len(filled) >= 5:
                 found[filled[0]] = (filled[-3], float(filled[-1]))
-        button = page.query_selector("button[aria-label='Go to next page']")
+        button = page.query_selector("button[aria-label='Next Page']")
         if button is None or button.is_disabled():
             return found
         button.click()
@@ -104,12 +104,16 @@ def labelled(side: Observations, num: int) -> Observations:
         (observed(40, [2]), "no feedback"),
         (labelled(observed(40, [2]), 5), ""),
         (labelled(observed(40, [1, 2]), 40), "of two classes alone"),
+        (
+            labelled(observed(40, [0, 1, 2, 3]), 40),
+            "quality stands alone, since no held-out product is of b60",
+        ),
         (observed(1, [0], language=None), ", language"),
     ],
-    ids=["no photos", "no feedback", "one class", "two classes", "one product"],
+    ids=["no photos", "no feedback", "one class", "two classes", "a new class", "one product"],
 )
 def test_there_is_a_page_at_data_that_are_not_nice(window: Observations, note: str, tmp_path: Path) -> None:
-    seen = labelled(observed(200, [0, 1, 2, 3]), 200)
+    seen = labelled(observed(200, [0, 1, 2]), 200)
     reference = Reference(seen, CODES, np.array([], dtype=np.uint32))
     texts = {str(number): "</script><script>alert(1)</script> robe rouge" for number in range(40)}
     sides = Sides(reference, window, dict(texts), dict(texts))
