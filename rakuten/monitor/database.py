@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
@@ -48,12 +48,17 @@ class Database:
         with self.engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+            # What is there is left alone: making it "if not exists" would wait for, or deadlock with, whoever writes.
+            there = inspect(connection)
             for table in METADATA.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
+                if not there.has_table(table.name):
+                    connection.execute(CreateTable(table, if_not_exists=True))
                 if table is VERSION:
                     _check_version(connection, self.url)
+                indexed = {index["name"] for index in there.get_indexes(table.name)}
                 for index in sorted(table.indexes, key=lambda each: str(each.name)):
-                    connection.execute(CreateIndex(index, if_not_exists=True))
+                    if index.name not in indexed:
+                        connection.execute(CreateIndex(index, if_not_exists=True))
         self._prepared = True
 
     def insert(self, entries: Sequence[Mapping[str, Row]]) -> list[int]:

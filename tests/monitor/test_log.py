@@ -410,3 +410,16 @@ def test_texts_of_customers_are_in_no_message(tmp_path: Path, caplog: pytest.Log
     assert log.close()
     assert caplog.text
     assert "geheim" not in caplog.text
+
+
+def test_whoever_opens_a_log_does_not_wait_for_those_who_write(server: Postgres) -> None:
+    writer = Database(server.url)
+    METADATA.drop_all(writer.engine)
+    writer.prepare()
+    with writer.engine.begin() as busy:
+        row = from_line(to_line(record()))["rakuten_predictions"]
+        busy.execute(METADATA.tables["rakuten_predictions"].insert(), [row])
+        newcomer = Database(f"{server.url}?options=-clock_timeout%3D2s")
+        newcomer.prepare()
+        newcomer.close()
+    writer.close()
