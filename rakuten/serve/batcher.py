@@ -169,7 +169,7 @@ class Batcher:
     def _work(self, runner: int) -> None:
         while (batch := self._next(runner)) is not None:
             try:
-                self._run(batch)
+                self._run(runner, batch)
             except Exception as error:  # a runner that ended would take the service with it
                 _deliver([(part.job, error) for part in batch])
 
@@ -194,13 +194,14 @@ class Batcher:
                 self._changed.notify()
             return batch
 
-    def _run(self, batch: list[Part]) -> None:
+    def _run(self, runner: int, batch: list[Part]) -> None:
         started = time.monotonic()
         features = isolated(run_tower, batch)
         seconds = time.monotonic() - started
         complete: list[Job] = []
         failed: list[tuple[Job, Outcome | Exception]] = []
         with self._changed:
+            self._running.pop(runner, None)  # before its answers go out: whoever has one may ask again at once
             for part, found in zip(batch, features, strict=True):
                 if isinstance(found, Exception):
                     self._forget(part.job)
