@@ -146,7 +146,7 @@ class Engine:
             self._idle.clear()
             await self._idle.wait()
         await asyncio.to_thread(self._batcher.close)
-        await asyncio.to_thread(self._preparation.close)
+        await self._preparation.aclose()
 
     @contextmanager
     def _answering(self) -> Iterator[Served]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from rakuten.serve.photos import is_heavy
 INLINE_CHARS: Final = (
     2_000  # some 0.5 ms to clean and tokenize; below, changing threads costs more than it frees
 )
+LATER_S: Final = 0.02
 DECAY: Final = 0.95
 T = TypeVar("T")
 
@@ -39,6 +41,7 @@ class Preparation:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="prepare")
         self._photos, self._photo_s = 0, 0.0
+        self._counting, self._later = threading.Lock(), 0
         self._heavy = asyncio.Lock()
 
     @property
@@ -71,15 +74,32 @@ class Preparation:
         return pixels
 
     def later(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
-        """What nobody waits for: in the pool, behind what is there."""
-        return self._pool.submit(function, *arguments)
+        """What no answer waits for: a moment later, so that it does not hold the interpreter while answers go out."""
+        future: Future[T] = Future()
+        with self._counting:
+            self._later += 1
+        asyncio.get_running_loop().call_later(
+            LATER_S, self._pool.submit, self._finish, future, function, arguments
+        )
+        return future
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
-    def close(self) -> None:
-        """End what has begun and what waits. Blocks."""
-        self._pool.shutdown()
+    async def aclose(self) -> None:
+        """End what has begun and what waits."""
+        while self._later:
+            await asyncio.sleep(LATER_S)
+        await asyncio.to_thread(self._pool.shutdown)
+
+    def _finish(self, future: "Future[T]", function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        finally:
+            with self._counting:
+                self._later -= 1
 
 
 def read_text(preprocessor: Preprocessor, product: Product) -> CleanText:
