@@ -45,6 +45,7 @@ class Bench:
 
     def __init__(self, folder: Path):
         self.outputs, self.told = folder / "outputs", Told()
+        self.outputs.mkdir()
         self.settings: ServeSettings = load_settings(champion=str(self.outputs / "champion.json"), log="")
         self.champion = self.worker()
 
@@ -237,6 +238,19 @@ def test_workers_swap_together(bench: Bench, bundle: Path, other_bundle: Path) -
             await each.aclose()
 
     run(main())
+
+
+def test_workers_meet_where_nobody_else_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = tmp_path / f"rakuten-serve-{os.getuid()}" / "999999999-1"
+    gone.mkdir(mode=0o700, parents=True)
+    gone.parent.chmod(0o700)
+    Group()
+    [seat] = gone.parent.iterdir()
+    assert seat.name.startswith(f"{os.getppid()}-"), "what is of a parent that is gone is thrown away"
+    gone.parent.chmod(0o777)
+    with pytest.raises(PermissionError, match="written to by somebody else"):
+        Group()
 
 
 def test_what_one_worker_refuses_none_serves(bench: Bench, bundle: Path, other_bundle: Path) -> None:

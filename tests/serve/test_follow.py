@@ -67,7 +67,7 @@ def place(mlflow: House, folder: Path, max_bytes: int = 10**9) -> Registry:
 
 
 def worker(registry: Registry, folder: Path) -> Champion:
-    return Champion(registry, loader(load_settings()), Group(folder / "group"), poll_s=3600)
+    return Champion(registry, loader(load_settings()), Group(folder), poll_s=3600)
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
 import time
 from dataclasses import asdict
@@ -28,9 +30,7 @@ class Group:
 
     def __init__(self, folder: Path | None = None, pid: int | None = None):
         self._folder = folder or _folder_of_parent()
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._folder.stat().st_uid != os.getuid():
-            raise PermissionError(f"{self._folder} belongs to somebody else")
+        self._folder.mkdir(exist_ok=True)
         self._me = str(pid or os.getpid())
         self._write(f"worker-{self._me}", "")
 
@@ -115,16 +115,28 @@ def _name(found: Found) -> str:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except OSError:
+    except ProcessLookupError:
         return False
+    except PermissionError:
+        pass
     return True
 
 
 def _folder_of_parent() -> Path:
-    """Of this parent and no earlier process of the same number."""
+    """Of this parent and no earlier process of the same number; what parents left that are gone is thrown away."""
     parent = os.getppid()
     try:
         since = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         since = "0"
-    return Path(tempfile.gettempdir()) / f"rakuten-serve-{os.getuid()}" / f"{parent}-{since}"
+    groups = Path(tempfile.gettempdir()) / f"rakuten-serve-{os.getuid()}"
+    groups.mkdir(mode=0o700, exist_ok=True)
+    found = groups.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(
+            f"{groups} could be written to by somebody else: what lies there says what is served"
+        )
+    for folder in groups.glob("[0-9]*-[0-9]*"):
+        if not _lives(int(folder.name.partition("-")[0])):
+            shutil.rmtree(folder, ignore_errors=True)
+    return groups / f"{parent}-{since}"
