@@ -45,7 +45,7 @@ def _prepare(axis: Axes, title: str) -> None:
     axis.set_xscale("log")
     axis.set_ylim(-0.02, 1.02)
     axis.grid(True)
-    ticks = (30, 100, 500, 2_000)
+    ticks = (30, 100, 500, 1_000)
     axis.set_xticks(ticks, [f"{each:,}" for each in ticks])
     axis.minorticks_off()
     axis.set_xlabel("requests in the window")
