@@ -201,7 +201,8 @@ class Batcher:
         complete: list[Job] = []
         failed: list[tuple[Job, Outcome | Exception]] = []
         with self._changed:
-            self._running.pop(runner, None)  # before its answers go out: whoever has one may ask again at once
+            # Before its answers go out: whoever has one may ask again at once.
+            self._running.pop(runner, None)
             for part, found in zip(batch, features, strict=True):
                 if isinstance(found, Exception):
                     self._forget(part.job)
