@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 UV := $(BIN)/uv
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
+# Images of Python like to set it. Without bytecode on disk every process compiles torch, timm and BentoML anew: 14 s until
+# a service answers instead of 6.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test acceptance lint audit format lock env stack stack-check clean
