@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
@@ -23,13 +26,13 @@ from rich.table import Table
 from rakuten.config import ModelConfig
 from rakuten.config.promotion import PromoteConfig
 from rakuten.config_io import to_plain
-from rakuten.data.features import load_features
+from rakuten.data.features import Features, load_features
 from rakuten.data.split import TEST
 from rakuten.errors import DataError, RakutenError
 from rakuten.experiment.device import best_device
 from rakuten.experiment.evaluate import predict_rows
 from rakuten.experiment.gate import Check, Judged, check_against, check_alone
-from rakuten.experiment.graphs import add_graphs
+from rakuten.experiment.graphs import Labelled, add_graphs
 from rakuten.experiment.lineage import UUID_TAG
 from rakuten.experiment.locate import Located, bundle_of, locate
 from rakuten.experiment.scoring import check_codes, latency_ms, size_mb
@@ -37,6 +40,7 @@ from rakuten.experiment.tracking.registry import BUNDLE, CHALLENGER, CHAMPION, R
 from rakuten.model.bundle import Predictor
 
 DECISIONS = "promotions.jsonl"  # below outputs_dir
+NUM_COMPARED: Final = 1_000  # products that tell what 8 bits cost
 _DECISION_TAG = "rakuten.gate"  # of a version: passed or refused, and when
 
 
@@ -158,6 +162,20 @@ def _answers(
 ) -> tuple[Judged, dict[str, Any], Predictor]:
     """What a bundle says of the test side, which it must not have learned from."""
     predictor = Predictor.load(found.bundle, best_device())
+    features, rows = _test_side(config, found, predictor, console)
+    predictions = predict_rows(predictor, features, rows, batch_size=config.batch_size)
+    test = {
+        "catalogue": config.data.name,
+        "products": len(rows),
+        "split": to_plain(config.data.split),
+        "data_fingerprint": features.fingerprint,
+    }
+    return Judged(predictions, latency_ms(predictor, features, rows), size_mb(found.bundle)), test, predictor
+
+
+def _test_side(
+    config: PromoteConfig, found: Located, predictor: Predictor, console: Console
+) -> tuple[Features, NDArray[np.int64]]:
     check_codes(predictor, config.data)
     _require_same_split(config, found)
     model = TypeAdapter(ModelConfig).validate_python(predictor.info["model"])
@@ -167,14 +185,7 @@ def _answers(
         raise DataError(
             f"the catalogue {config.data.name!r} has no test products", fix="a larger data.split.test"
         )
-    predictions = predict_rows(predictor, features, rows, batch_size=config.batch_size)
-    test = {
-        "catalogue": config.data.name,
-        "products": len(rows),
-        "split": to_plain(config.data.split),
-        "data_fingerprint": features.fingerprint,
-    }
-    return Judged(predictions, latency_ms(predictor, features, rows), size_mb(found.bundle)), test, predictor
+    return features, rows
 
 
 def _require_same_split(config: PromoteConfig, found: Located) -> None:
@@ -205,7 +216,15 @@ def _prepare(
 ) -> None:
     """All that is served of it, before the alias moves: who follows that fetches it at once."""
     if config.onnx:
-        add_graphs(found.bundle, run_id, registry, console, int8=config.int8)
+        labelled = partial(_labelled, config, found, console)
+        add_graphs(found.bundle, run_id, registry, console, int8=config.int8, labelled=labelled)
+
+
+def _labelled(config: PromoteConfig, found: Located, console: Console) -> Labelled:
+    """Some of the products that it was judged on."""
+    features, rows = _test_side(config, found, Predictor.load(found.bundle), console)
+    taken = np.random.default_rng(config.seed).permutation(rows)[:NUM_COMPARED]
+    return [features.store[row] for row in taken.tolist()], features.labels[taken]
 
 
 def _move(registry: Registry, version: Version, champion: Version | None) -> None:

@@ -104,6 +104,7 @@ def _write(
         chosen=min(
             (name for name in measured if measured[name].refused is None), key=lambda n: _cost(measured[n])
         ),
+        quantized=quantized,
     )
     write_info(folder, asdict(report), REPORT)
     return report

@@ -61,6 +61,7 @@ class ExportReport:
     threads: int
     measured: dict[str, Measured]
     chosen: str  # the fastest runtime that is not refused
+    quantized: bool = False  # whether 8 bits were asked for; not every model has a part that takes them
     format: int = 1
 
 

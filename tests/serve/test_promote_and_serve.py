@@ -61,8 +61,15 @@ def test_train_promote_serve_promote_again_and_go_back(house: Path, start_in: St
         assert facts["runtime"] == report.chosen
         assert facts["model_version"] == "1"
 
-        promote(f"run={second}", folder=house)
+        promote(f"run={second}", "int8=true", folder=house)
         service.wait(lambda: client.get("/health").json()["model_version"] == "2")
+        tried = read_export(
+            house / "outputs" / second / "onnx", read_info(Path(published(house / "outputs").bundle))
+        )
+        assert tried is not None
+        assert tried.quantized
+        assert tried.measured["onnx"].parity.num_products >= 20
+        assert tried.measured["onnx"].parity.f1_drop is not None, "what they cost is told in F1"
         promote("rollback=true", folder=house)
         service.wait(lambda: client.get("/health").json()["model_version"] == "1")
         assert published(house / "outputs").bundle == str(stored)
