@@ -39,14 +39,21 @@ class Measured:
 
 def curve(server: Running, bodies: Path, load: Load, worst_ms: float) -> tuple[list[Measured], float]:
     """Runs at rising rates until the 99th percentile passes `worst_ms`; and what the server answers a second at the most."""
-    _closed(server.url, bodies, load.clients, load.seconds / 3)  # caches fill, adaptive batching learns
-    most = _closed(server.url, bodies, load.clients, load.seconds / 2)
+    most_a_second(server, bodies, load.seconds / 3, load.clients)  # caches fill, adaptive batching learns
+    most = most_a_second(server, bodies, load.seconds / 2, load.clients)
     found: list[Measured] = []
     for number, share in enumerate(load.shares):
         found.append(at_rate(server, bodies, share * most, load.seconds, seed=number))
         if found[-1].p99_ms > worst_ms:
             break
     return found, most
+
+
+def most_a_second(server: Running, bodies: Path, seconds: float, clients: int = 8) -> float:
+    """Answers a second where each of `clients` sends the next request when the last is answered."""
+    sent = _load(server.url, bodies, "closed", clients, seconds)
+    good = [each for each in sent if each["status"] == 200]
+    return len(good) / max(each["at_s"] + each["ms"] / 1000 for each in sent)
 
 
 def at_rate(server: Running, bodies: Path, rate: float, seconds: float, seed: int) -> Measured:
@@ -80,12 +87,6 @@ def _children_s() -> float:
     """CPU time of the processes of the load that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _closed(url: str, bodies: Path, clients: int, seconds: float) -> float:
-    sent = _load(url, bodies, "closed", clients, seconds)
-    good = [each for each in sent if each["status"] == 200]
-    return len(good) / max(each["at_s"] + each["ms"] / 1000 for each in sent)
 
 
 def _load(url: str, bodies: Path, *arguments: object) -> list[dict[str, float]]:
