@@ -84,7 +84,7 @@ def test_a_dead_workers_trial_is_taken_over(server: Postgres, shop: Shop, tmp_pa
         assert f"trial {number} goes on where its worker left it" in errors
     trials = trials_of(server.url, "taken")
     assert [trial.number for trial in trials] == [0, 1]
-    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}, errors
     assert sorted(ended(errors)) == [0, 1]
     for number in (far, near):
         assert trials[number].params == left[number].params
