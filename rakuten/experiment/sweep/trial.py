@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,7 +60,9 @@ def run_trial(job: Job, pipe: Connection) -> None:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
     faulthandler.enable()
-    pipe.send(_outcome(job, pipe))
+    outcome = _outcome(job, pipe)
+    with suppress(OSError):  # nobody sweeps any more; the run's own record says how it ended
+        pipe.send(outcome)
 
 
 def _outcome(job: Job, pipe: Connection) -> Outcome:
@@ -76,8 +79,11 @@ def _outcome(job: Job, pipe: Connection) -> Outcome:
 
     def report(epoch: int, score: float, now: Mapping[str, float]) -> bool:
         spent.update(now)
-        pipe.send(Report(epoch, score, now))
-        prune: bool = pipe.recv()
+        try:
+            pipe.send(Report(epoch, score, now))
+            prune: bool = pipe.recv()
+        except (EOFError, OSError):  # nobody sweeps any more: this run is interrupted, it has not failed
+            os._exit(1)
         return prune
 
     try:
