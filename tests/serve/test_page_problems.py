@@ -93,7 +93,7 @@ def test_a_service_without_a_model_is_asked_again_until_it_has_one(bundle: Path,
             assert "There is no model to answer" in seen.problem()
             expect(seen.page.locator(".clock")).to_contain_text("Trying again in")
             promote(service.outputs, bundle, "7")
-            expect(seen.page.locator("#spoke")).to_have_text("7", timeout=60_000)
+            expect(seen.page.locator("#spoke")).to_have_text("7", timeout=120_000)
             expect(seen.page.locator("#problem")).to_be_hidden()
             assert seen.predictions() >= 2
     finally:

@@ -3,7 +3,7 @@
 import { setApiKey } from "./api.js";
 import { byId, make } from "./dom.js";
 
-const AUTOMATIC = 5; // retries without a hand on the mouse
+const AUTOMATIC = 20; // retries without a hand on the mouse: a model may take minutes to load
 const FIELDS = { designation: "designation", description: "description", image: "photo" };
 
 let timer = null;
