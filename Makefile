@@ -37,7 +37,7 @@ test: $(READY)  ## the tests; with CI=true the slow ones too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist worksteal -m "$(if $(filter true,$(CI)),not acceptance,not slow and not acceptance)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal -m "$(if $(filter true,$(CI)),not acceptance,not slow and not acceptance)"
 
 acceptance: $(READY)  ## every "must show" that a command can show; CATALOGUE=PATH for those on real products
 	$(BIN)/pytest -m acceptance -s

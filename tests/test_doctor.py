@@ -144,7 +144,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # test_outages has the doctor deliver what S3 missed
 def test_deliver_after_an_outage(tmp_path: Path) -> None:
     """A run said something while MLflow was away, and its process is gone."""
     with mlflow_server(tmp_path / "server") as server:

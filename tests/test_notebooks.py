@@ -53,7 +53,7 @@ def test_no_other_notebook_escapes_these_tests() -> None:
     assert sorted(NOTEBOOKS.glob("**/*.ipynb")) == [CATALOGUE, COMPARE]
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance
 def test_compare_says_what_to_do_where_nothing_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

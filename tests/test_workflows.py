@@ -225,7 +225,7 @@ def with_environment(checkout: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache")}
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # `make test` lints and types the checkout that it runs in
 def test_lint_and_types_pass_in_a_fresh_checkout(checkout: Path) -> None:
     done = run(step("test/lint/lint and types"), checkout, with_environment(checkout))
     assert done.returncode == 0, done.stdout

@@ -137,7 +137,7 @@ def test_all_arrives_once_when_the_server_is_back(
     assert deliver_pending(server.config, outputs, told) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # test_outages has it before, during and at the end, with all that a team shares
 def test_a_run_that_begins_and_ends_around_an_outage(server: MlflowServer, outputs: Path, told: Told) -> None:
     server.kill()
     run = start_run(server.config, NAME, {}, journal_of(outputs), console=told)

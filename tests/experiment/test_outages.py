@@ -19,6 +19,18 @@ from tests.services import Team, team
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MOMENTS = {"during": "epoch   1/2", "at the end": "epoch   2/2"}
+ALWAYS = {
+    ("MLflow", "before"),
+    ("MLflow", "during"),
+    ("PostgreSQL", "during"),
+    ("S3", "during"),
+    ("S3", "at the end"),
+}
+OUTAGES = [  # nine, of which some are for `make acceptance`
+    pytest.param(service, moment, marks=() if (service, moment) in ALWAYS else pytest.mark.acceptance)
+    for service in ("MLflow", "PostgreSQL", "S3")
+    for moment in ("before", *MOMENTS)
+]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +105,7 @@ def its_process_is_over() -> None:
             thread.join(300)
 
 
-@pytest.mark.parametrize("moment", ["before", *MOMENTS])
-@pytest.mark.parametrize("service", ["MLflow", "PostgreSQL", "S3"])
+@pytest.mark.parametrize(("service", "moment"), OUTAGES)
 def test_no_outage_costs_a_run(
     shared: Team, config: TrainConfig, undisturbed: dict[str, Any], service: str, moment: str
 ) -> None:

@@ -400,7 +400,7 @@ ENCODERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", ["mean", pytest.param("cls", marks=pytest.mark.acceptance)])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_family_of_encoders(tmp_path: Path, name: str, pooling: str) -> None:
     """Positions from 0 or from the padding id on, relative ones, with and without token types."""

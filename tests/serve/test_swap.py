@@ -59,7 +59,7 @@ def test_a_swap_under_load(serve: Serve, bundle: Path, other_bundle: Path, worke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.acceptance), 2])
 def test_bad_ones_between_good_ones_under_load(
     serve: Serve, bundle: Path, other_bundle: Path, tmp_path: Path, workers: int
 ) -> None:
