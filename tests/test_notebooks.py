@@ -64,7 +64,7 @@ def test_compare_says_what_to_do_where_nothing_was_trained(
     assert list(tmp_path.iterdir()) == [], "looking must not create a store"
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # a minute of kernels, each night: what the notebooks call has tests of its own
 def test_both_run_on_a_tiny_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rakuten.data.demo import ensure_demo
     from rakuten.experiment.train import train

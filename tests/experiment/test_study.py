@@ -71,7 +71,13 @@ def run(sweep: Sweep, number: int, *, is_killed: bool) -> Study:
     return study
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(each, marks=pytest.mark.acceptance if each in ("cmaes", "random") else ())
+        for each in SAMPLERS
+    ],
+)
 def test_a_study_that_was_killed_proposes_what_it_would_have(sampler: str, tmp_path: Path) -> None:
     (tmp_path / "calm").mkdir()
     (tmp_path / "wild").mkdir()
