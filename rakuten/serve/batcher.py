@@ -175,7 +175,6 @@ class Batcher:
 
     def _next(self, runner: int) -> list[Part] | None:
         with self._changed:
-            self._running.pop(runner, None)
             while not (ready := [part for part in self._parts if part.submitted is not None]):
                 if self._closing and not self._parts:
                     self._changed.notify_all()
@@ -202,7 +201,7 @@ class Batcher:
         failed: list[tuple[Job, Outcome | Exception]] = []
         with self._changed:
             # Before its answers go out: whoever has one may ask again at once.
-            self._running.pop(runner, None)
+            del self._running[runner]
             for part, found in zip(batch, features, strict=True):
                 if isinstance(found, Exception):
                     self._forget(part.job)
