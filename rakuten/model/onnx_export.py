@@ -64,9 +64,7 @@ def export_onnx(
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         partial.chmod(0o755)
-        report = _write(
-            bundle, predictor, partial, quantized, Comparison(predictor, examples, labels), threads
-        )
+        report = _write(predictor, partial, quantized, Comparison(predictor, examples, labels), threads)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -76,11 +74,9 @@ def export_onnx(
 
 
 def _write(
-    bundle: Path, predictor: Predictor, folder: Path, quantized: bool, comparison: Comparison, threads: int
+    predictor: Predictor, folder: Path, quantized: bool, comparison: Comparison, threads: int
 ) -> ExportReport:
-    # A model of its own to export: the exporter changes how attention is computed.
-    own = Predictor.load(bundle).classifier
-    graphs = write_graphs(own, predictor.preprocessor.image_px, folder, quantized=quantized)
+    graphs = write_graphs(predictor.classifier, predictor.preprocessor.image_px, folder, quantized=quantized)
     runtimes: dict[str, Runtime] = {TORCH: TorchRuntime(predictor.classifier)}
     tolerances = {TORCH: TOLERANCE, ONNX: TOLERANCE, INT8: INT8_BOUND}
     for name, files in graphs.items():
