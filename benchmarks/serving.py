@@ -33,7 +33,7 @@ COLUMNS = (
     "CPU, ms an answer",
     "other programs, cores",
 )
-FULL = Load(shares=(0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0), seconds=10)
+FULL = Load(shares=(0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), seconds=10)
 SHORT = Load(shares=(0.3, 0.6, 0.9), seconds=5)
 
 
@@ -70,6 +70,7 @@ def candidates(bundle: Path, *, short: bool) -> list[Server]:
         ]
     return [
         *(ours(runtime, bundle, **target) for runtime in ("onnx-int8", "onnx", "torch")),
+        *(ours(runtime, bundle, **target | {"threads": 1}) for runtime in ("onnx-int8", "torch")),
         *(per_request("torch", bundle, workers, CORES) for workers in (1, 2)),
         *(per_request(runtime, bundle, 2, 1, in_loop=True) for runtime in ("torch", "onnx-int8")),
         *(by_count("onnx-int8", bundle, size, 500, CORES) for size in (2, 4, 8, 16)),

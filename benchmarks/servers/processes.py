@@ -52,7 +52,7 @@ class Running:
 def ours(runtime: str, bundle: Path, **settings: object) -> Server:
     changes = {f"RAKUTEN_SERVE_{key.upper()}": str(value) for key, value in settings.items()}
     return Server(
-        f"ours, {runtime}" + (f", {settings['runners']} runners" if "runners" in settings else ""),
+        f"ours, {runtime}" + (f", {settings['threads']} threads a call" if "threads" in settings else ""),
         "ours",
         runtime,
         ("-m", "bentoml", "serve", "--port", "{port}"),

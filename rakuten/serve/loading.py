@@ -68,9 +68,8 @@ def _known_words(folder: Path) -> frozenset[int] | None:
 
 
 def _threads(settings: ServeSettings) -> int:
-    """Of one call of the model: what is there, shared among workers and among batches at once."""
-    total = settings.threads or (os.cpu_count() or 1) // settings.workers
-    return max(1, total // settings.runners)
+    """Of one call of the model. Batches at once do not divide them: alone, each is as fast as the cores let it be."""
+    return settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
 
 
 def _require_memory(folder: Path) -> None:

@@ -161,7 +161,7 @@ def test_what_makes_another_request() -> None:
 def test_who_goes_away_takes_nobody_with_him() -> None:
     async def main() -> None:
         served, door = made()
-        async with engine(served, cache_size=4) as asked:
+        async with engine(served, cache_size=4, runners=1) as asked:
             door.is_open.clear()
             busy = asyncio.create_task(asked.predict(product(9, image=False)))
             await until(lambda: bool(door.texts))
