@@ -70,7 +70,7 @@ def candidates(bundle: Path, *, short: bool) -> list[Server]:
         ]
     return [
         *(ours(runtime, bundle, **target) for runtime in ("onnx-int8", "onnx", "torch")),
-        *(ours(runtime, bundle, **target | {"threads": 1}) for runtime in ("onnx-int8", "torch")),
+        ours("onnx-int8", bundle, **(target | {"threads": 1})),
         *(per_request("torch", bundle, workers, CORES) for workers in (1, 2)),
         *(per_request(runtime, bundle, 2, 1, in_loop=True) for runtime in ("torch", "onnx-int8")),
         *(by_count("onnx-int8", bundle, size, 500, CORES) for size in (2, 4, 8, 16)),

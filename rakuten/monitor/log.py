@@ -97,6 +97,11 @@ class InferenceLog:
         """
         return self._put(Feedback(prediction_id, code, time.time(), key_name), 0)
 
+    def lost(self) -> None:
+        """Count an answer of which no record could be made."""
+        with self._lock:
+            self.counts.dropped += 1
+
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until all that was written before is acknowledged as logged; whether it was in time. Not for event loops."""
         marker = _Marker()

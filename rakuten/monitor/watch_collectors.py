@@ -25,7 +25,9 @@ class LogMetrics:
         counter, _, gauge = makers(registry)
         self._counters = {
             "accepted": counter("log_accepted_total", "Records taken into memory."),
-            "dropped": counter("log_dropped_total", "Records there was no room for."),
+            "dropped": counter(
+                "log_dropped_total", "Records there was no room for, or that could not be made."
+            ),
             "acknowledged": counter("log_acknowledged_total", "Records on the disk or in the database."),
             "delivered": counter("log_delivered_total", "Records in the database."),
             "refused": counter("log_refused_total", "Records damaged or not taken by the database."),

@@ -167,19 +167,22 @@ class Batcher:
         return max(LEAST_FREE_UNITS, lead.job.served.costs.lane(lead.modality).free_units)
 
     def _work(self, runner: int) -> None:
-        while (batch := self._next(runner)) is not None:
+        while (taken := self._next(runner)) is not None:
+            batch, began = taken
             try:
-                self._run(runner, batch)
+                self._run(runner, batch, began)
             except Exception as error:  # a runner that ended would take the service with it
                 _deliver([(part.job, error) for part in batch])
 
-    def _next(self, runner: int) -> list[Part] | None:
+    def _next(self, runner: int) -> tuple[list[Part], float] | None:
+        """The next batch, and when the runner turned to it; None at the end."""
         with self._changed:
             while not (ready := [part for part in self._parts if part.submitted is not None]):
                 if self._closing and not self._parts:
                     self._changed.notify_all()
                     return None
                 self._changed.wait()
+            began = time.monotonic()
             batch = form_batch(
                 ready,
                 most_parts=self._batch_size,
@@ -191,9 +194,9 @@ class Batcher:
             self._running[runner] = time.monotonic() + self._seconds(batch)
             if len(ready) > len(batch):
                 self._changed.notify()
-            return batch
+            return batch, began
 
-    def _run(self, runner: int, batch: list[Part]) -> None:
+    def _run(self, runner: int, batch: list[Part], began: float) -> None:
         started = time.monotonic()
         features = isolated(run_tower, batch)
         seconds = time.monotonic() - started
@@ -209,7 +212,8 @@ class Batcher:
                 elif part.job.is_complete(part, found, started, seconds):
                     complete.append(part.job)
         _deliver([*zip(complete, isolated(run_head, complete), strict=True), *failed])
-        self._tell(batch, seconds)
+        # All that kept the runner from the next batch: of a small model the tower is the smaller part.
+        self._tell(batch, time.monotonic() - began)
 
     def _tell(self, batch: list[Part], seconds: float) -> None:
         modality = batch[0].modality

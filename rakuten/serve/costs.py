@@ -1,6 +1,7 @@
 """What a batch costs: a line through what the last ones took, so that a new one's time is known before it runs."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -73,7 +74,7 @@ class Costs:
     def lane(self, modality: Modality) -> LaneCost:
         return self.text if modality == "text" else self.image
 
-    @property
-    def product_s(self) -> float:
-        """Of a typical product with text and photo, alone."""
-        return sum(lane.seconds(lane.mean_units) for lane in (self.text, self.image))
+    def seconds(self, modalities: Iterable[Modality] = ("text", "image")) -> float:
+        """Of a product of mean size that has these, alone."""
+        lanes = [self.lane(modality) for modality in modalities]
+        return sum(lane.seconds(lane.mean_units) for lane in lanes)

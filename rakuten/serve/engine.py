@@ -40,8 +40,8 @@ class Turn:
         self._next = time.monotonic()
         self._admitted = False
 
-    def take(self, product: Product) -> float:
-        """The item's place.
+    def take(self, product: Product, modalities: Sequence[Modality]) -> float:
+        """The item's place: as far behind the one before as that one takes.
 
         Raises:
             ProblemError: overloaded.
@@ -50,7 +50,7 @@ class Turn:
             self._engine.admit(self._served, product)
             self._admitted = True
         order = self._next
-        self._next += self._served.costs.product_s
+        self._next += self._served.costs.seconds(modalities) / self._engine.settings.runners
         return order
 
 
@@ -127,7 +127,7 @@ class Engine:
         ahead_s = self._batcher.wait_s(time.monotonic())
         if ahead_s == 0:  # whatever was measured: an answer is how it is measured anew
             return
-        estimate_s = ahead_s + served.costs.product_s
+        estimate_s = ahead_s + served.costs.seconds()
         if product.image is not None:
             estimate_s += self._preparation.wait_s
         if estimate_s * 1000 > self.settings.latency_target_ms:
@@ -201,7 +201,7 @@ class Engine:
 
     async def _compute(self, served: Served, product: Product, turn: Turn, explain: bool) -> Answer:
         modalities = _modalities(served, product)
-        job = self._batcher.open(served, modalities, turn.take(product))
+        job = self._batcher.open(served, modalities, turn.take(product, modalities))
         started = time.monotonic()
         try:
             text, pixels = await self._prepare(job, product)

@@ -1,5 +1,6 @@
 """Every answer -> a record for whoever keeps or counts it, made after the answer has gone out."""
 
+import logging
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from rakuten.serve.prepare import CleanText, Preparation
 from rakuten.serve.schema import Prediction
 from rakuten.serve.served import Served
 
+_LOG = logging.getLogger(__name__)
+
 
 class RecordLog(Protocol):
     """Whoever keeps or counts what was answered."""
 
     def write(self, record: PredictionRecord) -> object:
         """Waits for nothing and never raises; called from any thread."""
+
+    def lost(self) -> None:
+        """An answer went out of which there is no record. As `write`."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,11 @@ class Recorder:
         assert answer.statistics is not None
 
         def finish(statistics: "Future[InputStatistics]") -> None:
-            if statistics.cancelled() or statistics.exception() is not None:
+            if (
+                error := statistics.exception()
+            ) is not None:  # our own mistake: the answer is out and was right
+                _LOG.error("prediction %s is not logged", found.prediction_id, exc_info=error)
+                self.log.lost()
                 return
             self.log.write(
                 PredictionRecord(

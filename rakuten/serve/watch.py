@@ -56,6 +56,10 @@ class Watch:
         else:
             self._shadow.add_to(record, self._write)
 
+    def lost(self) -> None:
+        if self._log is not None:
+            self._log.lost()
+
     def _write(self, record: PredictionRecord) -> None:
         self._metrics.predictions.observe(record)
         if not record.cached:

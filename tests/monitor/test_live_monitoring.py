@@ -35,7 +35,8 @@ SETTINGS = {
     "rate_limit": 30,
     "rate_burst": 30,
     "latency_target_ms": 700,  # more than the alert looks at: the queue may grow, and answers be slow
-    "batch_size": 1,  # so little is too much
+    "batch_size": 1,  # so little is too much, and
+    "runners": 1,
     "runtime": "torch",
     "poll_s": 0.5,
 }

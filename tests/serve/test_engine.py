@@ -202,7 +202,7 @@ def test_a_warm_start_runs_every_shape() -> None:
 def test_more_than_can_be_answered_in_time_is_refused_at_once_and_only_then() -> None:
     async def main() -> None:
         served, door = warmed()
-        one_s = served.costs.product_s
+        one_s = served.costs.seconds()
         async with engine(served, latency_target_ms=max(1.0, 40_000 * one_s)) as asked:
             door.is_open.clear()
             tasks = [asyncio.create_task(asked.predict(product(seed))) for seed in range(1500)]
@@ -352,8 +352,13 @@ def test_what_is_not_a_number_is_no_answer() -> None:
 
 
 class Kept(list[PredictionRecord]):
+    without = 0
+
     def write(self, record: PredictionRecord) -> None:
         self.append(record)
+
+    def lost(self) -> None:
+        self.without += 1
 
 
 def test_every_answer_leaves_a_record() -> None:
@@ -380,5 +385,20 @@ def test_every_answer_leaves_a_record() -> None:
         assert computed.designation is None  # unless asked for
         assert not kept[-1].statistics.has_image
         assert kept[-1].image_embedding is None
+
+    run(main())
+
+
+def test_an_answer_of_which_no_record_can_be_made_goes_out_and_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        served, _ = made()
+        kept = Kept()
+        unreadable = replace(served, known_words=7)  # type: ignore[arg-type]
+        async with engine(unreadable, log=kept) as asked:
+            found = await asked.predict(product(1))
+        assert (len(kept), kept.without) == (0, 1)
+        assert f"prediction {found.prediction_id} is not logged" in caplog.text
 
     run(main())
