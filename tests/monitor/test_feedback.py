@@ -1,5 +1,6 @@
 """Feedback is counted by what was answered, whoever answered it, and never in the way of a request."""
 
+import time
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -11,6 +12,8 @@ from rakuten.monitor.reader import LogReader
 from tests.monitor.records import record
 from tests.monitor.test_log import until
 from tests.services import postgres
+
+SOON_S = (0.1, 0.2, 0.3)
 
 
 def counted(registry: CollectorRegistry, version: str, correct: str) -> float:
@@ -25,7 +28,7 @@ def test_feedback_is_right_or_wrong_by_what_the_log_says(tmp_path: Path) -> None
     log.write(right)
     log.write(wrong)
     assert log.close()
-    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback)
+    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback, SOON_S)
     counter.count(right.prediction_id, 10)
     counter.count(wrong.prediction_id, 10)
     counter.count("0" * 32, 10)
@@ -35,11 +38,25 @@ def test_feedback_is_right_or_wrong_by_what_the_log_says(tmp_path: Path) -> None
     counter.close()
 
 
+def test_feedback_that_comes_before_its_answer_is_logged_counts_too(tmp_path: Path) -> None:
+    url, registry = f"sqlite:///{tmp_path / 'log.db'}", CollectorRegistry()
+    early = record(1, code=10, model_version="1")
+    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback, (0.1, 1.0, 5.0))
+    counter.count(early.prediction_id, 10)
+    time.sleep(0.5)  # looked for, and not found
+    log = InferenceLog(url, tmp_path / "spool")
+    log.write(early)
+    assert log.close()
+    until(lambda: counted(registry, "1", "yes") == 1)
+    assert counted(registry, "", "unknown") == 0
+    counter.close()
+
+
 def test_a_database_that_is_away_costs_the_caller_nothing(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     with postgres(tmp_path) as server:
         url = server.url
-    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback)
+    counter = FeedbackCounter(LogReader(url), Metrics(registry).predictions.observe_feedback, SOON_S)
     for _ in range(MAX_WAITING + 50):
         counter.count("0" * 32, 10)
     until(lambda: counted(registry, "", "unknown") >= 51)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rakuten.monitor.database import Database
@@ -117,6 +118,7 @@ def test_faults_are_told_and_over_and_every_panel_shows_something(scene: Scene, 
         assert job.returncode in EXIT_CODES.values(), said
         drift(scene)
         flood(scene)
+        too_large(scene)
         panels(scene)
     finally:
         shop.close()
@@ -183,6 +185,16 @@ def flood(scene: Scene) -> None:
     finally:
         too_much.close()
     assert set(too_much.statuses) <= {200, 429, 503}
+
+
+def too_large(scene: Scene) -> None:
+    """A limit of what a request may be: counted, and no reason to call anybody."""
+    keyed = {"Authorization": f"Bearer {KEYS['shop']}"}
+    answer = httpx.post(
+        f"{scene.service.url}/predict", headers=keyed, content=b" " * 40_000_000, timeout=60, trust_env=False
+    )
+    assert answer.status_code == 413
+    scene.prometheus.wait(lambda: scene.prometheus.query("rakuten_rejected_total > 0"), PATIENCE_S)
 
 
 def panels(scene: Scene) -> None:

@@ -1,7 +1,6 @@
 """A correction that somebody sends shows where accuracy is read."""
 
 import re
-import time
 from collections.abc import Callable
 
 import httpx
@@ -22,7 +21,6 @@ def test_feedback_shows_in_the_metrics(serve: Callable[..., Service]) -> None:
     with service.client() as client:
         given = [client.post("/predict", json={"designation": f"livre rouge {i}"}).json() for i in range(4)]
         codes = [each["prdtypecode"] for each in client.get("/model").json()["labels"]]
-        time.sleep(2)  # people read an answer before they correct it; by then it is in the log
         for number, answer in enumerate(given):
             said = answer["predicted_prdtypecode"]
             truth = said if number else next(code for code in codes if code != said)
