@@ -132,9 +132,9 @@ def test_a_killed_worker_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_nor_does_one_killed_while_the_database_is_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("away_s", [8.0, pytest.param(60.0, marks=pytest.mark.acceptance)])
+def test_nor_does_one_killed_while_the_database_is_away(tmp_path: Path, away_s: float) -> None:
     """And no write waits for it: the slowest takes far less than the outage, the usual one what it always took."""
-    away_s = 8.0
     with postgres(tmp_path) as server:
         workers = [start(tmp_path, server.url, index) for index in range(NUM_WORKERS)]
         try:
