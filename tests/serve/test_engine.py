@@ -203,7 +203,7 @@ def test_more_than_can_be_answered_in_time_is_refused_at_once_and_only_then() ->
     async def main() -> None:
         served, door = warmed()
         one_s = served.costs.seconds()
-        async with engine(served, latency_target_ms=max(1.0, 40_000 * one_s)) as asked:
+        async with engine(served, latency_target_ms=max(1.0, 40_000 * one_s), runners=1) as asked:
             door.is_open.clear()
             tasks = [asyncio.create_task(asked.predict(product(seed))) for seed in range(1500)]
             await until(lambda: any(task.done() for task in tasks))
