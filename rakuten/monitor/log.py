@@ -173,8 +173,7 @@ class InferenceLog:
             return [to_line(entry)]
         except Exception:  # our own mistake, and still no reason to log nothing more
             _logger.exception("a record of the inference log makes no sense")
-            with self._lock:
-                self.counts.dropped += 1
+            self.lost()
             return []
 
     def _keep(self, lines: list[bytes]) -> None:

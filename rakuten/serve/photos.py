@@ -11,9 +11,7 @@ SEGMENTS: Final = 500  # of a JPEG before its size; a photo has twenty
 SCANS: Final = 100  # of a progressive JPEG, each of which is work of its own
 USUAL_SCANS: Final = 12  # an encoder makes ten; more only of fewer pixels, so that the work is no more
 HEAVY_PIXELS: Final = 2_000_000  # drawn whole, 30 ms and 20 MB; of a JPEG, which seldom is, six times as many
-CHUNKS: Final = (
-    5_000  # of a PNG, a millisecond to walk: the largest photo in the smallest usual chunks has 2,000
-)
+CHUNKS: Final = 5_000  # of a PNG, walked in a millisecond: the largest in the smallest usual chunks has 2,000
 _SIZES: Final = {0xC0, 0xC1, 0xC2}  # frame headers of the JPEG processes that decoders know
 
 

@@ -59,9 +59,8 @@ class Recorder:
         assert answer.statistics is not None
 
         def finish(statistics: "Future[InputStatistics]") -> None:
-            if (
-                error := statistics.exception()
-            ) is not None:  # our own mistake: the answer is out and was right
+            error = statistics.exception()
+            if error is not None:  # our own mistake: the answer is out and was right
                 _LOG.error("prediction %s is not logged", found.prediction_id, exc_info=error)
                 self.log.lost()
                 return
