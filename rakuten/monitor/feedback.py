@@ -1,6 +1,7 @@
 """Feedback, counted right or wrong by what the log says was answered, whichever worker answered it."""
 
 import heapq
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from rakuten.monitor.reader import LogReader
 MAX_WAITING: Final = 10_000  # more is counted as feedback to an answer that nobody remembers
 # Until an answer is looked up, each time it was not found: who corrects at once is faster than the log.
 WAITS_S: Final = (1.0, 5.0, 30.0)
+
+_LOG = logging.getLogger(__name__)
 
 Observe = Callable[[Code, tuple[str, Code] | None], None]
 
@@ -59,14 +62,20 @@ class FeedbackCounter:
 
     def _work(self) -> None:
         while due := self._due():
-            answers = self._look_up([each.prediction_id for each in due])
-            for each in due:
-                answered = answers.get(each.prediction_id)
-                if answered is None and each.tries + 1 < len(self._waits_s):
-                    with self._changed:
-                        self._push(each.tries + 1, each.prediction_id, each.code)
-                else:
-                    self._observe(each.code, answered)
+            try:
+                self._settle(due)
+            except Exception:  # the thread goes on: one fault is not to end the counting of all that follows
+                _LOG.exception("feedback could not be counted")
+
+    def _settle(self, due: Sequence[_Waiting]) -> None:
+        answers = self._look_up([each.prediction_id for each in due])
+        for each in due:
+            answered = answers.get(each.prediction_id)
+            if answered is None and each.tries + 1 < len(self._waits_s):
+                with self._changed:
+                    self._push(each.tries + 1, each.prediction_id, each.code)
+            else:
+                self._observe(each.code, answered)
 
     def _due(self) -> list[_Waiting]:
         """All whose time has come, as soon as there is one; none once it is closed."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from rakuten.data.labels import Code
 from rakuten.monitor.feedback import MAX_WAITING, FeedbackCounter
 from rakuten.monitor.log import InferenceLog
 from rakuten.monitor.metrics import Metrics
@@ -49,6 +50,25 @@ def test_feedback_that_comes_before_its_answer_is_logged_counts_too(tmp_path: Pa
     assert log.close()
     until(lambda: counted(registry, "1", "yes") == 1)
     assert counted(registry, "", "unknown") == 0
+    counter.close()
+
+
+def test_a_fault_in_counting_one_does_not_end_the_counting(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    log = InferenceLog(url, tmp_path / "spool")
+    assert log.close()
+    seen: list[Code] = []
+
+    def observe(code: Code, answered: tuple[str, Code] | None) -> None:
+        seen.append(code)
+        if len(seen) == 1:
+            raise ValueError("a fault of the first")
+
+    counter = FeedbackCounter(LogReader(url), observe, (0.05,))
+    counter.count("0" * 32, 10)
+    until(lambda: seen == [10])
+    counter.count("1" * 32, 2403)
+    until(lambda: seen == [10, 2403])
     counter.close()
 
 

@@ -37,7 +37,7 @@ def test_the_start_script(bundle: Path, house: Path, tmp_path: Path, start_in: S
             "SERVE_CHAMPION": mlflow.uri,
             "STACK_ADDRESS": "127.0.0.1",
             "SERVE_API_KEYS": "",
-            "SERVE_WORKERS": "1",
+            "SERVE_WORKERS": "2",
             "POSTGRES_HOST": "127.0.0.1",
             "POSTGRES_PORT": str(database.port),
             "POSTGRES_USER": "postgres",
