@@ -1,12 +1,14 @@
 """Fixtures that more than one test module needs."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
@@ -15,6 +17,19 @@ from rakuten.config import DataConfig
 ROOT = Path(__file__).parents[1]
 # Before anything imports BentoML, and for every script that a test starts: the user's own store is none of ours.
 os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="bentoml-")
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills, by one of pytest's workers for all: read it, and copy what you would change."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 @pytest.fixture

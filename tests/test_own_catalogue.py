@@ -84,6 +84,7 @@ def run(script: str, arguments: list[str], folder: Path) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 def test_it_trains_and_predicts_without_code(tmp_path: Path) -> None:
     write_catalogue(tmp_path / "my shop")
     (tmp_path / "my conf/data").mkdir(parents=True)

@@ -39,6 +39,7 @@ def ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_another_seed_others(train_config: MakeTrain) -> None:
     first, again = train(train_config(), Told()), train(train_config(), Told())
     other = train(train_config("seed=1"), Told())
@@ -51,6 +52,7 @@ def epochs(told: Told) -> list[str]:
     return [line[:11] for line in told.lines if line.startswith("epoch")]
 
 
+@pytest.mark.slow
 def test_interrupted_keeps_the_best_and_resumes_to_the_bit(train_config: MakeTrain, tmp_path: Path) -> None:
     calm = Told()
     undisturbed = train(train_config(*LONG, f"outputs_dir={tmp_path / 'calm'}"), calm)

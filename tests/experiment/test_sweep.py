@@ -1,6 +1,7 @@
 """A study by the real script: what it leaves behind, what it says, and that nothing makes it lose a trial."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import yaml
 from optuna.trial import TrialState
 
 from rakuten.model.bundle import Predictor
+from tests.conftest import made_once
 from tests.experiment.conftest import Shop, run_script
 from tests.experiment.sweeps import (
     TINY,
@@ -37,12 +39,18 @@ def storage_of(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def swept(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A working directory with a study of six trials, and what the command said on stdout and stderr."""
-    folder = machine(tmp_path_factory.mktemp("swept") / "here", shop)
-    done = finish_sweep(
-        folder, "n_trials=6", "hydra.sweeper.pruner.n_startup_trials=1", "pruner.n_min_trials=1"
-    )
-    return folder, done.stdout, done.stderr
+    """A working directory with a study of six trials, and what the command said on stdout and stderr; shared."""
+
+    def sweep(made: Path) -> None:
+        done = finish_sweep(
+            machine(made / "here", shop),
+            *("n_trials=6", "hydra.sweeper.pruner.n_startup_trials=1", "pruner.n_min_trials=1"),
+        )
+        (made / "said.json").write_text(json.dumps([done.stdout, done.stderr]))
+
+    made = made_once(tmp_path_factory, "swept", sweep)
+    output, errors = json.loads((made / "said.json").read_text())
+    return made / "here", output, errors
 
 
 def test_the_last_line_on_stdout_is_the_best_trials_bundle(swept: tuple[Path, str, str]) -> None:
@@ -108,8 +116,9 @@ def test_what_people_are_told(swept: tuple[Path, str, str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_retrain_command_trains_the_winner(swept: tuple[Path, str, str]) -> None:
-    folder, output, said = swept
+def test_the_retrain_command_trains_the_winner(swept: tuple[Path, str, str], tmp_path: Path) -> None:
+    folder, (_, output, said) = tmp_path / "again", swept
+    shutil.copytree(swept[0], folder, symlinks=True)
     [line] = re.findall(r"^retrain  python scripts/train.py (.*)$", said, re.MULTILINE)
     again = run_script("train", [*shlex.split(line), "tracking=off"], folder)
     assert again.returncode == 0, again.stderr

@@ -25,6 +25,7 @@ SECTIONS = dict(
 ROUTES = DEPLOY / "alertmanager/alertmanager.yml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_on_their_fault_and_on_nothing_else(path: Path) -> None:
     done = promtool("test", "rules", path)

@@ -6,9 +6,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, made_once
 from tests.experiment.conftest import DEMO, FUSION, LOOP
 from tests.scripts import run_forked
 from tests.serve.process import Service, house
@@ -19,22 +18,19 @@ TRAIN = ["tracking=off", "trainer=cpu", *DEMO, *FUSION, *LOOP]
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where scripts/train.py has run twice: `first` and `second` hold the bundles' paths."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # trained by one worker for all
-    folder = shared / "served-shop"
-    with FileLock(shared / "served-shop.lock"):
-        if not (folder / "second").exists():
-            folder.mkdir()
-            for number, name in enumerate(("first", "second")):
-                result = run_forked(
-                    ROOT / "scripts/train.py",
-                    [*TRAIN, f"seed={number}"],
-                    folder,
-                    os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-                )
-                assert result.returncode == 0, result.stderr
-                (folder / name).write_text(str(folder / result.stdout.strip()))
-    return folder
+
+    def train(folder: Path) -> None:
+        for number, name in enumerate(("first", "second")):
+            result = run_forked(
+                ROOT / "scripts/train.py",
+                [*TRAIN, f"seed={number}"],
+                folder,
+                os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+            )
+            assert result.returncode == 0, result.stderr
+            (folder / name).write_text(str(folder / result.stdout.strip()))
+
+    return made_once(tmp_path_factory, "served-shop", train)
 
 
 @pytest.fixture(scope="session")

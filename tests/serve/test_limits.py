@@ -407,6 +407,7 @@ def test_structure_is_what_stands_outside_strings(text: bytes, ok: bool) -> None
             check()
 
 
+@pytest.mark.slow
 def test_overload_is_told_and_passes(serve: Any) -> None:
     service = serve(latency_target_ms=5, cache_size=0)  # a busy client asks for no more than that
     found: list[httpx.Response] = []
