@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +48,13 @@ class Row:
 
     def rate(self, bound_ms: float) -> float:
         """The rate at which the 99th percentile passes the bound, log-linear between two runs; 0 if the first is above it."""
-        passed: Measured | None = None
-        for run in self.runs:
-            if run.p99_ms > bound_ms:
-                if passed is None or not np.isfinite(run.p99_ms):
-                    break
-                part = np.log(bound_ms / passed.p99_ms) / np.log(run.p99_ms / passed.p99_ms)
-                return passed.rate + float(part) * (run.rate - passed.rate)
-            passed = run
-        return 0.0 if passed is None else passed.rate
+        within = list(takewhile(lambda run: run.p99_ms <= bound_ms, self.runs))
+        if not within:
+            return 0.0
+        ends = self.runs[len(within) - 1 : len(within) + 1]
+        return float(
+            np.interp(np.log(bound_ms), np.log([run.p99_ms for run in ends]), [run.rate for run in ends])
+        )
 
 
 def candidates(bundle: Path, *, short: bool) -> list[Server]:
