@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # however it was started
 
-from benchmarks.servers.named_bundle import NAME, build
+from benchmarks.servers.named_bundle import SMALL, build
 from benchmarks.servers.processes import Running, ours, running
 from benchmarks.servers.products import made_up, requests_for
 from benchmarks.servers.rates import at_rate, most_a_second
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bundle", type=Path, help=f"one of yours instead of {NAME}")
+    parser.add_argument("--bundle", type=Path, help=f"one of yours instead of {SMALL.name}")
     parser.add_argument("--runtime", default="auto", help="torch, onnx, onnx-int8")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rate", type=float, default=0.5, help="share of what it can do at the most")

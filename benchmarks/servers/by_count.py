@@ -1,4 +1,5 @@
-"""The same service on BentoML's own batching, which is by count: BENCH_BATCH products within BENCH_LATENCY ms."""
+"""The same service on BentoML's own batching, which is by count: BENCH_BATCH products within BENCH_LATENCY ms, in each of
+BENCH_WORKERS processes."""
 
 import os
 
@@ -7,7 +8,7 @@ import bentoml
 from benchmarks.servers.loaded import Answer, Item, Model
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60})
+@bentoml.service(workers=int(os.environ.get("BENCH_WORKERS", "1")), traffic={"timeout": 60})
 class ByCount:
     def __init__(self) -> None:
         self.model = Model()

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
+from benchmarks.servers.products import made_up
 from rakuten.data.preprocess import Product
 from rakuten.model.bundle import Predictor
 from rakuten.model.onnx_files import graphs_of
@@ -48,10 +49,12 @@ class Model:
             self.predictor,
             graphs_of(bundle),
             os.environ["BENCH_RUNTIME"],  # type: ignore[arg-type]
-            device="cpu",
             threads=threads,
         )
         self._decoders = ThreadPoolExecutor(os.cpu_count())
+        few = made_up(8)
+        for part in (*([each] for each in few), few):  # where torch compiles, no request waits for it
+            self.answers(part)
 
     def answers(self, products: Sequence[Product]) -> list[Answer]:
         preprocessor = self.predictor.preprocessor

@@ -1,8 +1,9 @@
-"""minilm6-mobilenetv4: the text encoder of MiniLM-L6 (6 layers x 384, 512 tokens) and mobilenetv4_conv_small at 224 px.
+"""The models that are served to measure servers; where they are used, their names say which.
 
-Its weights are random: how long a matrix product takes does not depend on the numbers in it.
+Their weights are random: how long a matrix product takes does not depend on the numbers in it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,33 +14,47 @@ from rakuten.data.fit_encoder import fit_encoder
 from rakuten.data.labels import LabelSet
 from rakuten.data.preprocess import Preprocessor
 from rakuten.model.bundle import build_classifier, save_bundle
+from rakuten.model.bundle_files import INFO
 from rakuten.model.onnx_export import export_onnx
 from rakuten.model.onnx_files import graphs_of
 
-NAME = "minilm6-mobilenetv4"
 
-MODEL = [
-    "model=fusion",
-    "model.name=minilm6-mobilenetv4",
-    "model.text.name=minilm6",
-    "model.text.pretrained=false",
-    "model.text.max_tokens=512",
-    "model.text.vocab_size=8000",
-    "model.text.hidden_size=384",
-    "model.text.num_layers=6",
-    "model.text.num_heads=12",
-    "model.image.name=mobilenetv4_conv_small",
-    "model.image.pretrained=false",
-    "model.image.image_px=224",
-]
+@dataclass(frozen=True)
+class NamedModel:
+    """A model without weights: what of `model=fusion` is changed."""
+
+    name: str
+    changes: tuple[str, ...]
 
 
-def build(folder: Path, overrides: list[str]) -> Path:
-    """The bundle below `folder` with its ONNX graphs, made where it is not there yet."""
-    bundle = folder / NAME / "bundle"
-    if graphs_of(bundle).is_dir():
+# The text encoder of MiniLM-L6 (6 layers x 384, 512 tokens) and mobilenetv4_conv_small at 224 px.
+SMALL = NamedModel(
+    "minilm6-mobilenetv4",
+    (
+        "model.text.name=minilm6",
+        "model.text.max_tokens=512",
+        "model.text.vocab_size=8000",
+        "model.text.hidden_size=384",
+        "model.text.num_layers=6",
+        "model.text.num_heads=12",
+        "model.image.name=mobilenetv4_conv_small",
+    ),
+)
+# What `model=fusion` is (12 layers x 768, 256 tokens, and ConvNeXt-base at 224 px): for a GPU; and its text encoder beside
+# a photo model for processors.
+BASE = NamedModel("camembert-base-convnext-base", ("model.text.vocab_size=8000",))
+CAMEMBERT = NamedModel(
+    "camembert-base-mobilenetv4", (*BASE.changes, "model.image.name=mobilenetv4_conv_small")
+)
+
+
+def build(folder: Path, overrides: list[str], named: NamedModel = SMALL, *, graphs: bool = True) -> Path:
+    """The bundle below `folder`, with its ONNX graphs where they are asked for; made where it is not there yet."""
+    bundle = folder / named.name / "bundle"
+    if (graphs_of(bundle) if graphs else bundle / INFO).exists():
         return bundle
-    config = compose("train", [*MODEL, *overrides])
+    scratch = ("model.text.pretrained=false", "model.image.pretrained=false", f"model.name={named.name}")
+    config = compose("train", ["model=fusion", *scratch, *named.changes, *overrides])
     texts = [f"{product.designation} {product.description or ''}" for product in made_up(2000, seed=7)]
     assert config.model.text is not None
     assert config.model.image is not None
@@ -52,5 +67,6 @@ def build(folder: Path, overrides: list[str]) -> Path:
     classifier = build_classifier(config.model, len(labels.codes), preprocessor)
     label_set = LabelSet(tuple(labels.codes), tuple(labels.names))
     save_bundle(bundle, classifier, preprocessor, label_set, config.model, lineage={})
-    export_onnx(bundle, graphs_of(bundle), quantized=True)
+    if graphs:
+        export_onnx(bundle, graphs_of(bundle), quantized=True)
     return bundle

@@ -18,7 +18,7 @@ import psutil
 from rakuten.serve.publish import publish
 
 ROOT = Path(__file__).parents[2]
-START_S = 180
+START_S = 300
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Running:
 
     url: str
     pid: int
+    start_s: float  # until it was ready
 
     @property
     def cpu_s(self) -> float:
@@ -78,13 +79,17 @@ def per_request(runtime: str, bundle: Path, workers: int, threads: int, *, in_lo
     )
 
 
-def by_count(runtime: str, bundle: Path, batch: int, latency_ms: int, threads: int) -> Server:
+def by_count(
+    runtime: str, bundle: Path, batch: int, latency_ms: int, threads: int, workers: int = 1
+) -> Server:
     return Server(
-        f"BentoML batching, {runtime}, <= {batch} in {latency_ms} ms",
+        f"BentoML batching, {runtime}, <= {batch} in {latency_ms} ms"
+        + (f", {workers} workers" if workers > 1 else ""),
         "by count",
         runtime,
         ("-m", "bentoml", "serve", "benchmarks.servers.by_count:ByCount", "--port", "{port}"),
-        _model(runtime, bundle, threads) | {"BENCH_BATCH": str(batch), "BENCH_LATENCY": str(latency_ms)},
+        _model(runtime, bundle, threads)
+        | {"BENCH_BATCH": str(batch), "BENCH_LATENCY": str(latency_ms), "BENCH_WORKERS": str(workers)},
         batched=True,
     )
 
@@ -101,8 +106,10 @@ def running(server: Server, folder: Path) -> Iterator["Running"]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAKUTEN_", "BENTOML_"))}
-    environment = kept | server.environment | {"PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "True"}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = kept | server.environment | {"PYTHONPATH": paths, "BENTOML_DO_NOT_TRACK": "True"}
     environment["BENTOML_HOME"] = str(folder / "bentoml")
+    began = time.monotonic()
     with (folder / "servers.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, *(part.format(port=port) for part in server.command)],
@@ -116,7 +123,7 @@ def running(server: Server, folder: Path) -> Iterator["Running"]:
     try:
         address = f"http://127.0.0.1:{port}"
         _await(process, address + server.ready, folder)
-        yield Running(address + "/predict", process.pid)
+        yield Running(address + "/predict", process.pid, time.monotonic() - began)
     finally:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -128,8 +135,9 @@ def running(server: Server, folder: Path) -> Iterator["Running"]:
 def _await(process: "subprocess.Popen[bytes]", address: str, folder: Path) -> None:
     deadline = time.monotonic() + START_S
     while True:
-        assert process.poll() is None, f"the server ended: see {folder / 'servers.log'}"
-        assert time.monotonic() < deadline, f"the server is not ready: see {folder / 'servers.log'}"
+        if process.poll() is not None or time.monotonic() > deadline:
+            words = (folder / "servers.log").read_text(errors="replace").splitlines()[-30:]
+            sys.exit("\n".join(["the server is not ready:", *words]))
         try:
             with urlopen(address, timeout=5) as answer:
                 if answer.status == 200:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from rakuten.data.preprocess import Product
+from rakuten.model.bundle import Predictor
 
 # Quantiles of 998 real products at a cap of 512 tokens: median 70, mean 128, 95 % below 450. A lognormal has them.
 MEDIAN_TOKENS, SIGMA, CAP_TOKENS = 70, 1.131, 512
@@ -119,3 +120,25 @@ def body_of(product: Product) -> bytes:
     if isinstance(product.image, bytes):
         fields["image"] = base64.b64encode(product.image).decode()
     return json.dumps(fields).encode()
+
+
+def write_bodies(folder: Path, requests: Sequence[Request]) -> None:
+    """One request a line: `single` as they are, `lists` for servers that take lists."""
+    (folder / "single").write_bytes(b"\n".join(request.body for request in requests))
+    (folder / "lists").write_bytes(b"\n".join(b'{"items": [%s]}' % request.body for request in requests))
+
+
+def described(requests: Sequence[Request], bundle: Path) -> str:
+    """How many, how long to the bundle's tokenizer, and how many with a photo."""
+    products = [request.product for request in requests]
+    tokens = Predictor.load(bundle).preprocessor.tokens(
+        [product.designation or "" for product in products],
+        [product.description or "" for product in products],
+    )
+    lengths = [0 if each is None else len(each) for each in tokens]
+    photos = np.mean([product.image is not None for product in products])
+    middle, high = np.percentile(lengths, [50, 95])
+    return (
+        f"{len(requests)} products: median {middle:.0f} tokens, mean {np.mean(lengths):.0f}, p95 {high:.0f};"
+        f" {photos:.0%} with a photo"
+    )

@@ -18,30 +18,32 @@ from rakuten.serve.served import Served
 LENGTHS: Final = (8, 32, 128, 512)  # tokens, up to what the model reads
 SIZES: Final = (1, 2, 4, 16, 64)  # products
 LONGEST_S: Final = 0.5  # no batch is tried that is likely to take longer: such ones are formed seldom
-WITHIN_S: Final = 5.0  # of all shapes together: on a busy machine the largest are left out
+WITHIN_S: Final = 2.5  # of all shapes together: on a busy machine the largest are left out
 _PHOTO_PX: Final = 500
 
 
 def warm_up(served: Served, *, token_budget: int, batch_size: int, within_s: float = WITHIN_S) -> None:
     """Run texts, photos and heads of each size that batches have, small ones first; `served.costs` learns their time.
 
-    Each runs twice and counts once: what the first call of a shape costs, no request pays for.
+    Each runs twice and counts once: what the first call of a shape costs, no request pays for. Nor does it count towards
+    `within_s`: where torch compiles, the first call of all takes longer than all others together.
     """
-    deadline = time.monotonic() + within_s
+    left_s = within_s
     sizes = sorted({*(size for size in SIZES if size < batch_size), batch_size})
     _head(served, 1)
     for lane, run, parts, units in sorted(
         [*_text_batches(served, sizes, token_budget), *_photo_batches(served, sizes)],
         key=lambda each: each[2:],
     ):
-        if time.monotonic() < deadline and lane.seconds(units) < LONGEST_S:
+        if left_s > 0 and lane.seconds(units) < LONGEST_S:
             run()
             started = time.monotonic()
             run()
-            lane.add(parts, units, units, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            lane.add(parts, units, units, seconds)
+            left_s -= seconds
     for size in sizes:
-        if time.monotonic() < deadline:
-            _head(served, size)
+        _head(served, size)
 
 
 _Batch = tuple[

@@ -199,6 +199,45 @@ def test_a_warm_start_runs_every_shape() -> None:
     assert set(door.photos) == {1, 2, 4, 8}
 
 
+def test_a_compiler_s_minutes_leave_time_for_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, door = made("transformer")
+    passed = [0.0]
+    monkeypatch.setattr("rakuten.serve.warm.time.monotonic", lambda: passed[0])
+
+    def slow_at_first(run: Any, seen: list[Any]) -> Any:
+        def call(*arrays: Any) -> Any:
+            passed[0] += 0.01 if seen else 60.0
+            return run(*arrays)
+
+        return call
+
+    monkeypatch.setattr(door, "text", slow_at_first(door.text, door.texts))
+    monkeypatch.setattr(door, "image", slow_at_first(door.image, door.photos))
+    warm_up(served, token_budget=512, batch_size=8)
+    assert {rows for rows, _ in door.texts} == set(door.photos) == {1, 2, 4, 8}
+    assert served.costs.seconds() < 0.1  # no request is told that it takes a minute
+
+
+def test_on_a_slow_machine_the_largest_shapes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, door = made("transformer")
+    passed = [0.0]
+    monkeypatch.setattr("rakuten.serve.warm.time.monotonic", lambda: passed[0])
+
+    def slow(run: Any) -> Any:
+        def call(*arrays: Any) -> Any:
+            passed[0] += 0.02
+            return run(*arrays)
+
+        return call
+
+    monkeypatch.setattr(door, "text", slow(door.text))
+    monkeypatch.setattr(door, "image", slow(door.image))
+    warm_up(served, token_budget=512, batch_size=8, within_s=0.13)
+    assert len(door.texts) + len(door.photos) == 2 * 7
+    assert max(rows for rows, _ in door.texts) < 8
+    assert max(door.photos) < 8
+
+
 def test_more_than_can_be_answered_in_time_is_refused_at_once_and_only_then() -> None:
     async def main() -> None:
         served, door = warmed()
