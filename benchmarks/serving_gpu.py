@@ -1,6 +1,6 @@
 """A GPU behind the service: requests/s and p99 of CamemBERT-base with ConvNeXt-base, and what the model alone would do.
 
-    python benchmarks/serving_gpu.py [--catalogue PATH] [--only TEXT] [--processes 4]
+    python benchmarks/serving_gpu.py [--catalogue PATH] [--servers-only] [--only TEXT] [--processes 4]
 
 The processor's part of an answer (HTTP, the photo's decoding, tokens, the log) is many times the GPU's, so servers are
 compared by their number of processes. The load comes from the same machine.
@@ -98,9 +98,8 @@ def print_runs(rows: Sequence[Row]) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--catalogue", type=Path, default=os.environ.get("CATALOGUE"))
-    arguments.add_argument(
-        "--only", default="", help="servers whose name holds this; the model alone is left out"
-    )
+    arguments.add_argument("--only", default="", help="servers whose name holds this")
+    arguments.add_argument("--servers-only", action="store_true", help="not the model alone")
     arguments.add_argument("--processes", type=int, default=4, help="that send requests")
     arguments.add_argument("--seconds", type=float, default=5, help="of one run at one rate")
     arguments.add_argument("--bundles", type=Path, default=Path(tempfile.gettempdir()) / "rakuten-benchmark")

@@ -52,11 +52,9 @@ class Running:
 
 def ours(runtime: str, bundle: Path, **settings: object) -> Server:
     changes = {f"RAKUTEN_SERVE_{key.upper()}": str(value) for key, value in settings.items()}
-    shown = ", ".join(
-        f"{settings[key]} {key}" for key in ("workers", "runners", "threads") if key in settings
-    )
+    shown = [f"{key} {settings[key]}" for key in ("workers", "runners", "threads") if key in settings]
     return Server(
-        f"ours, {runtime}" + (f", {shown} a call" if shown else ""),
+        ", ".join(["ours", runtime, *shown]),
         "ours",
         runtime,
         ("-m", "bentoml", "serve", "--port", "{port}"),
