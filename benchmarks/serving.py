@@ -11,35 +11,21 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # however it was started
 
 from benchmarks.servers.alone import Alone, alone
-from benchmarks.servers.named_bundle import CAMEMBERT, SMALL, NamedModel, build
+from benchmarks.servers.named_bundle import CAMEMBERT, SMALL, build
 from benchmarks.servers.processes import Server, by_count, ours, per_request, running
 from benchmarks.servers.products import Request, described, made_up, of_catalogue, requests_for, write_bodies
 from benchmarks.servers.rates import Load, Row, measure
 
 CORES = 2
-SHARES = (0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
-SHORT_SHARES = (0.3, 0.6, 0.9)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A model, the 99th percentiles at which rates are compared, and s of a run: some hundred answers, whatever it is."""
-
-    model: NamedModel
-    bounds_ms: tuple[int, ...]
-    seconds: float
-
-
-QUESTIONS = {
-    each.model.name: each
-    for each in (Question(SMALL, (250, 500, 1000), 10), Question(CAMEMBERT, (500, 1000, 2000), 20))
-}
+FULL = Load(shares=(0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), seconds=10)
+SHORT = Load(shares=(0.3, 0.6, 0.9), seconds=5, requests=0)
+# The 99th percentiles at which rates are compared, by model.
+BOUNDS_MS = {SMALL: (250, 500, 1000), CAMEMBERT: (500, 1000, 2000)}
 
 
 def candidates(bundle: Path, worst_ms: float, *, short: bool) -> list[Server]:
@@ -99,31 +85,33 @@ def ratios(rows: list[Row], bounds_ms: Sequence[float]) -> list[str]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--model", choices=QUESTIONS, default=SMALL.name)
+    named = {model.name: model for model in BOUNDS_MS}
+    arguments.add_argument("--model", choices=named, default=SMALL.name)
     arguments.add_argument("--short", action="store_true", help="fewer servers, shorter runs")
     arguments.add_argument("--catalogue", type=Path, default=os.environ.get("CATALOGUE"))
     arguments.add_argument("--only", default="", help="servers whose name holds this")
     arguments.add_argument("--bundles", type=Path, default=Path(tempfile.gettempdir()) / "rakuten-benchmark")
     given = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with it
-    question = QUESTIONS[given.model]
-    load = Load(SHORT_SHARES, question.seconds / 2) if given.short else Load(SHARES, question.seconds)
-    bundle = build(given.bundles, [], question.model)
+    model = named[given.model]
+    bounds_ms = BOUNDS_MS[model]
+    load = SHORT if given.short else FULL
+    bundle = build(given.bundles, [], model)
     products = made_up(600) if given.catalogue is None else of_catalogue(Path(given.catalogue), 600)
     requests = requests_for(products)
     print(
-        f"{question.model.name} with random weights; {described(requests, bundle)}. {CORES} cores, shared with the load. Open loop,"
-        f" Poisson, cache off, runs of {load.seconds:g} s; what is refused counts as late.\n"
+        f"{model.name} with random weights; {described(requests, bundle)}. {CORES} cores, shared with the load. Open loop,"
+        f" Poisson, cache off, runs of {load.seconds:g} s and {load.requests} requests at least; what is refused counts as late.\n"
     )
-    all_servers = candidates(bundle, max(question.bounds_ms), short=given.short)
+    all_servers = candidates(bundle, max(bounds_ms), short=given.short)
     servers = [each for each in all_servers if given.only in each.name]
     with tempfile.TemporaryDirectory(prefix="serving-") as scratch:
         folder = Path(scratch)
         write_bodies(folder, requests)
-        rows = measure(servers, folder, load, question.bounds_ms)
-        bounds = " | ".join(f"p99 <= {bound} ms" for bound in question.bounds_ms)
-        print(f"\n| ratio of rates | {bounds} | asked |\n|{'---|' * (len(question.bounds_ms) + 2)}")
-        print("\n".join(ratios(rows, question.bounds_ms)))
+        rows = measure(servers, folder, load, bounds_ms)
+        bounds = " | ".join(f"p99 <= {bound} ms" for bound in bounds_ms)
+        print(f"\n| ratio of rates | {bounds} | asked |\n|{'---|' * (len(bounds_ms) + 2)}")
+        print("\n".join(ratios(rows, bounds_ms)))
         for row in rows:
             # With as many threads as the bare model that it is held against.
             if row.server.environment.get("RAKUTEN_SERVE_THREADS") == str(CORES):

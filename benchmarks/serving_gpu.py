@@ -107,7 +107,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("torch sees no GPU; without one: python benchmarks/serving.py")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with it
-    load = Load((0.4, 0.6, 0.75, 0.9, 1.0), given.seconds, clients=128, processes=given.processes)
+    load = Load((0.4, 0.6, 0.75, 0.9, 1.0), given.seconds, requests=0, clients=128, processes=given.processes)
     bundle = build(given.bundles, [], BASE, graphs=False)
     products = made_up(600) if given.catalogue is None else of_catalogue(Path(given.catalogue), 600)
     requests = requests_for(products)

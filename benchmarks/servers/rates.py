@@ -23,7 +23,8 @@ class Load:
     """How hard a server is looked at."""
 
     shares: tuple[float, ...]  # rates of arrivals, of what the server can do at the most
-    seconds: float  # of one run at one rate
+    seconds: float  # of one run at one rate, at least
+    requests: int = 200  # of one run, at least: a 99th percentile of few is their slowest
     clients: int = 8  # of the run that tells what it can do at the most
     processes: int = 1  # that send: one keeps up with some hundred requests a second
 
@@ -101,9 +102,9 @@ def curve(server: Running, bodies: Path, load: Load, worst_ms: float) -> tuple[l
         most = most_a_second(server, bodies, part * load.seconds, load.clients, load.processes)
     found: list[Measured] = []
     for number, share in enumerate(load.shares):
-        found.append(
-            at_rate(server, bodies, share * most, load.seconds, seed=number, processes=load.processes)
-        )
+        rate = share * most
+        seconds = max(load.seconds, load.requests / rate)
+        found.append(at_rate(server, bodies, rate, seconds, seed=number, processes=load.processes))
         if found[-1].p99_ms > worst_ms:
             break
     return found, most
