@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # however it was started
+# Read when torch is loaded. After each bare call of the model its threads would spin here, on the server's cores.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 from benchmarks.servers.alone import Alone, alone
 from benchmarks.servers.named_bundle import CAMEMBERT, SMALL, build

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from benchmarks.servers.products import made_up
 from rakuten.data.preprocess import Product
 from rakuten.model.bundle import Predictor
-from rakuten.model.onnx_files import graphs_of
+from rakuten.model.onnx_files import TORCH, graphs_of
 from rakuten.model.onnx_runtime import load_runtime
-from rakuten.model.runtime import embed
+from rakuten.model.runtime import Runtime, TorchRuntime, embed
 
 
 class Item(BaseModel):
@@ -45,15 +45,21 @@ class Model:
         threads = int(os.environ["BENCH_THREADS"])
         torch.set_num_threads(threads)
         self.predictor = Predictor.load(bundle)
-        self.runtime = load_runtime(
-            self.predictor,
-            graphs_of(bundle),
-            os.environ["BENCH_RUNTIME"],  # type: ignore[arg-type]
-            threads=threads,
-        )
+        name = os.environ["BENCH_RUNTIME"]
+        self.runtime: Runtime
+        if name == TORCH and torch.cuda.is_available():
+            self.runtime = TorchRuntime(self.predictor.classifier, "cuda", precision="bf16")
+        else:
+            self.runtime = load_runtime(
+                self.predictor,
+                graphs_of(bundle),
+                name,  # type: ignore[arg-type]
+                device="cpu",
+                threads=threads,
+            )
         self._decoders = ThreadPoolExecutor(os.cpu_count())
         few = made_up(8)
-        for part in (*([each] for each in few), few):  # where torch compiles, no request waits for it
+        for part in (*([each] for each in few), few):  # the first calls take longer
             self.answers(part)
 
     def answers(self, products: Sequence[Product]) -> list[Answer]:

@@ -103,7 +103,8 @@ def running(server: Server, folder: Path) -> Iterator["Running"]:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAKUTEN_", "BENTOML_"))}
+    set_here = ("RAKUTEN_", "BENTOML_", "OMP_WAIT_POLICY")  # not for a server that is to be as it comes
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(set_here)}
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = kept | server.environment | {"PYTHONPATH": paths, "BENTOML_DO_NOT_TRACK": "True"}
     environment["BENTOML_HOME"] = str(folder / "bentoml")

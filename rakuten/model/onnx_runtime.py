@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rakuten.errors import BundleError
 from rakuten.model.bundle import Predictor
 from rakuten.model.onnx_files import AGAIN, TORCH, read_export
+from rakuten.model.process_runtime import ProcessRuntime
 from rakuten.model.runtime import Floats, Mask, Runtime, TorchRuntime
 
 _LOG = logging.getLogger(__name__)
@@ -66,31 +67,33 @@ def load_runtime(
     *,
     device: str | None = None,
     threads: int = 0,
+    compile: bool = True,
 ) -> Runtime:
     """What shall compute a bundle's answers.
 
-    Torch on a GPU where there is one (bfloat16, compiled), else what was fastest when the graphs in `folder` were
+    Torch on a GPU where there is one (bfloat16, in a process of its own), else what was fastest when the graphs in `folder` were
     written; torch where there are none. A `choice` other than auto is obeyed.
 
     Args:
         device: cpu or cuda; None takes a GPU where there is one.
         threads: what one call may use on a CPU; 0 leaves it to the library. Torch's are those of the whole process.
+        compile: on a GPU, as soon as the compiler is done.
 
     Raises:
         BundleError: graphs are torn or of another bundle, or those that `choice` asks for are not there.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if choice == TORCH or (choice == "auto" and device != "cpu"):
-        return _torch(predictor, device, threads)
+        return _torch(predictor, device, threads, compile)
     report = None if folder is None else read_export(folder, predictor.info)
     if report is None or folder is None:
         if choice != "auto":
             raise BundleError(f"serve.runtime={choice}, and there are no ONNX graphs at {folder}", fix=AGAIN)
         _LOG.info("no ONNX graphs beside the bundle: serving with torch on the CPU")
-        return _torch(predictor, device, threads)
+        return _torch(predictor, device, threads, compile)
     name = report.chosen if choice == "auto" else choice
     if name == TORCH:
-        return _torch(predictor, device, threads)
+        return _torch(predictor, device, threads, compile)
     if name not in report.graphs:
         raise BundleError(
             f"serve.runtime={name}, and there are no such graphs at {folder}",
@@ -103,13 +106,13 @@ def load_runtime(
     return OnnxRuntime(folder, report.graphs[name], name=name, tolerance=tolerance, threads=threads)
 
 
-def _torch(predictor: Predictor, device: str, threads: int) -> TorchRuntime:
+def _torch(predictor: Predictor, device: str, threads: int, compile: bool) -> Runtime:
     if device == "cpu":
         if threads:
             torch.set_num_threads(threads)
         return TorchRuntime(predictor.classifier)
-    precision: Literal["fp32", "bf16"] = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return TorchRuntime(predictor.classifier, device, precision=precision, compile=True)
+    assert predictor.path is not None, "a GPU's process loads the bundle from its folder"
+    return ProcessRuntime(predictor.path, device, compile=compile)
 
 
 def _open(path: Path, threads: int) -> Any:

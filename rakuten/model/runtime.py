@@ -116,6 +116,13 @@ class TorchRuntime:
             wrap(self._run_head),
         )
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether all of it is, or will be at its first call."""
+        return all(
+            isinstance(graph, _Compiled) and graph.works for graph in (self._text, self._image, self._head)
+        )
+
     def text(self, tokens: NDArray[np.int64], weights: Floats) -> Floats:
         return self._call(self._text, tokens, weights)
 
@@ -158,6 +165,10 @@ class _Compiled:
     def __init__(self, graph: Callable[..., Tensor]):
         self._eager = graph
         self._compiled: Callable[..., Tensor] | None = torch.compile(graph, dynamic=True)
+
+    @property
+    def works(self) -> bool:
+        return self._compiled is not None
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         if self._compiled is None:

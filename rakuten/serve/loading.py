@@ -44,7 +44,13 @@ def loader(settings: ServeSettings, canaries: Callable[[float], None] | None = N
         check_bundle(folder)
         _require_memory(folder)
         predictor = Predictor.load(folder)
-        runtime = load_runtime(predictor, graphs_of(folder), settings.runtime, threads=_threads(settings))
+        runtime = load_runtime(
+            predictor,
+            graphs_of(folder),
+            settings.runtime,
+            threads=_threads(settings),
+            compile=settings.compile,
+        )
         canary = check_canary(predictor, runtime)
         if canaries is not None and canary.state == "ok":
             canaries(canary.equal_codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import bentoml
@@ -10,6 +11,9 @@ from rakuten.serve.doors import hang_doors
 from rakuten.serve.lifecycle import DrainMiddleware, Lifecycle
 from rakuten.serve.settings import load_settings
 
+# Before torch is loaded, which reads it then: its threads would wait busily for the next call, on cores that whoever
+# reads requests wants.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SETTINGS = load_settings()
 LIFECYCLE = Lifecycle(SETTINGS.drain_s, SETTINGS.graceful_s)
 

@@ -73,6 +73,7 @@ class ServeSettings(BaseSettings):
 
     workers: int = Field(ge=1)
     runtime: Literal["auto", "torch", "onnx", "onnx-int8"]
+    compile: bool
     threads: int = Field(ge=0)
     runners: int = Field(ge=1)
     token_budget: int = Field(ge=1)

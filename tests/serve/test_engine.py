@@ -1,7 +1,10 @@
 """The engine answers as the Predictor does, whatever comes beside it, and refuses what it cannot answer in time."""
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -11,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rakuten.data.preprocess import Product
+from rakuten.model.bundle import Predictor, save_bundle
+from rakuten.model.process_runtime import ProcessRuntime
 from rakuten.model.runtime import Floats, Mask
 from rakuten.monitor.record import PredictionRecord
 from rakuten.serve.answer import num_reaching, prediction
@@ -18,8 +23,17 @@ from rakuten.serve.cache import key_of
 from rakuten.serve.engine import Engine
 from rakuten.serve.problems import ProblemError
 from rakuten.serve.schema import Prediction
+from rakuten.serve.served import Served
 from rakuten.serve.warm import warm_up
-from tests.model.tiny import LABELS, mixed_products, photo, product
+from tests.model.tiny import (
+    LABELS,
+    classifier,
+    mixed_products,
+    model_config,
+    photo,
+    preprocessor,
+    product,
+)
 from tests.serve.engines import Door, Model, engine, made, run, settings, until
 
 
@@ -177,6 +191,30 @@ def test_who_goes_away_takes_nobody_with_him() -> None:
             assert (await follower).confidence > 0
             await busy
             assert [shape[0] for shape in door.texts] == [1, 1]  # nobody waited for the third any more
+
+    run(main())
+
+
+def test_a_model_whose_process_was_killed_answers_all_the_same(tmp_path: Path) -> None:
+    config = model_config("ngram", "test_resnet", "gated")
+    processor = preprocessor(config)
+    save_bundle(tmp_path / "bundle", classifier(config, processor), processor, LABELS, config, lineage={})
+    predictor = Predictor.load(tmp_path / "bundle")
+    runtime = ProcessRuntime(tmp_path / "bundle", "cpu", compile=False)
+    served = Served("1", predictor, "2026-11-24T12:00:00+00:00", runtime, tmp_path / "bundle")
+
+    async def main() -> None:
+        async with engine(served) as asked:
+            before = await asked.predict(product(1))
+            assert runtime.pid is not None
+            os.kill(runtime.pid, signal.SIGKILL)
+            answers = await asyncio.gather(*(asked.predict(product(seed)) for seed in (1, 2, 3)))
+            assert answers[0].confidence == pytest.approx(before.confidence, abs=1e-5)
+            for answer, expected in zip(
+                answers, predictor.predict([product(seed) for seed in (1, 2, 3)]), strict=True
+            ):
+                assert answer.predicted_prdtypecode == expected.code
+                assert answer.confidence == pytest.approx(expected.confidence, abs=1e-5)
 
     run(main())
 
@@ -404,7 +442,7 @@ def test_every_answer_leaves_a_record() -> None:
     async def main() -> None:
         served, _ = made()
         kept = Kept()
-        async with engine(served, log=kept, cache_size=5) as asked:
+        async with engine(served, log=kept, cache_size=5, runners=1) as asked:
             first = await asked.predict(product(1), key_name="shop")
             again = await asked.predict(product(1))
             await asked.predict(product(2, image=False))
