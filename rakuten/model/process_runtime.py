@@ -25,15 +25,16 @@ from rakuten.model.runtime import Floats, Mask
 
 _LOG = logging.getLogger(__name__)
 _END_S: Final = 5.0
+_ANSWER_S: Final = 60.0  # of one batch: longer than any takes, and a device that hangs is not waited for
 
 
 class ProcessRuntime:
     """A bundle's model on `device` in a process of its own; one batch at a time.
 
-    Not compiled at first, so that it is ready in seconds. With `compile` another process compiles it meanwhile and
+    Not compiled at first, so that it is ready without that. With `compile` another process compiles it meanwhile and
     takes over when it is done; where the compiler fails, a line in the log says so and the first one goes on.
 
-    Where a process ends while it answers, another one is started and asked once more.
+    Where a process ends while it answers, or hangs, another one is started and asked once more.
 
     Raises:
         BundleError: the model cannot be loaded there.
@@ -124,7 +125,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-        self.pid, self.kind = process.pid, kind
+        self.pid, self.kind, self._kill = process.pid, kind, process.kill
         self._pipe = Connection(ours.detach())
         self._end = weakref.finalize(self, _end, self._pipe, process)
         self._end.atexit = False  # the pipe ends with this process
@@ -138,7 +139,14 @@ class _Process:
         self.facts = said
 
     def ask(self, method: str, arrays: tuple[NDArray[Any] | None, ...]) -> Any:
+        """
+        Raises:
+            OSError, EOFError: the process ended, or does not answer and was ended.
+        """
         self._pipe.send((method, arrays))
+        if not self._pipe.poll(_ANSWER_S):
+            self._kill()
+            raise TimeoutError(f"no answer within {_ANSWER_S:g} s")
         return self._pipe.recv()
 
 

@@ -110,6 +110,19 @@ def test_a_process_that_was_killed_is_started_anew(predictor: Predictor, runtime
     assert runtime.pid not in (None, before)
 
 
+def test_a_process_that_hangs_is_not_waited_for(
+    predictor: Predictor, runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [batch] = batches(predictor, 1)
+    expected = logits_of(runtime, embed(runtime, batch))
+    before = runtime.pid
+    assert before is not None
+    os.kill(before, signal.SIGSTOP)
+    monkeypatch.setattr("rakuten.model.process_runtime._ANSWER_S", 2.0)
+    np.testing.assert_array_equal(logits_of(runtime, embed(runtime, batch)), expected)
+    until(lambda: not psutil.pid_exists(before))
+
+
 @pytest.mark.slow
 def test_a_batch_that_kills_twice_fails_and_the_next_one_does_not(
     predictor: Predictor, runtime: ProcessRuntime
