@@ -35,7 +35,10 @@ COMPARED = 64  # products whose logits are held against float32 on the processor
 
 def servers(bundle: Path) -> list[Server]:
     return [
-        *(ours("torch", bundle, workers=workers, latency_target_ms=200) for workers in (1, 4, 8)),
+        *(
+            ours("torch", bundle, workers=workers, latency_target_ms=200, compile=False)
+            for workers in (1, 4, 8)
+        ),
         *(per_request("torch", bundle, workers, 1) for workers in (1, 8)),
         by_count("torch", bundle, 32, 100, 1, workers=8),
     ]

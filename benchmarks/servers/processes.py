@@ -46,8 +46,12 @@ class Running:
     def cpu_s(self) -> float:
         """CPU time of all its processes so far."""
         root = psutil.Process(self.pid)
-        times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
-        return sum(each.user + each.system for each in times)
+        found = 0.0
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                times = process.cpu_times()
+                found += times.user + times.system
+        return found
 
 
 def ours(runtime: str, bundle: Path, **settings: object) -> Server:

@@ -76,8 +76,8 @@ def _heading(bounds_ms: Sequence[float]) -> str:
 def _line(row: Row, bounds_ms: Sequence[float]) -> str:
     cells = [row.server.name, f"{row.most:.1f}", *(f"{row.rate(bound):.1f}" for bound in bounds_ms)]
     cells += [
-        f"{min(run.cpu_ms for run in row.runs):.0f}",
-        f"{max(run.others_cores for run in row.runs):.2f}",
+        f"{min((run.cpu_ms for run in row.runs), default=float('nan')):.0f}",
+        f"{max((run.others_cores for run in row.runs), default=float('nan')):.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -101,6 +101,8 @@ def curve(server: Running, bodies: Path, load: Load, worst_ms: float) -> tuple[l
     for part in (1 / 3, 1 / 2):  # in the first one caches fill and adaptive batching learns
         most = most_a_second(server, bodies, part * load.seconds, load.clients, load.processes)
     found: list[Measured] = []
+    if most == 0:
+        return found, most
     for number, share in enumerate(load.shares):
         rate = share * most
         seconds = max(load.seconds, load.requests / rate)

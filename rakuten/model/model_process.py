@@ -4,7 +4,6 @@ python -m rakuten.model.model_process FD BUNDLE DEVICE eager|compiled
 """
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,17 +17,21 @@ import numpy as np
 import torch
 
 from rakuten.model.bundle import Predictor
-from rakuten.model.runtime import TorchRuntime
+from rakuten.model.bundle_files import WEIGHTS
+from rakuten.model.runtime import Floats, Precision, TorchRuntime
 
 COMPILED, EAGER = "compiled", "eager"
-_BATCHES: Final = (2, 1, 3)  # torch compiles once for one product, once for all other numbers
-_LENGTHS: Final = (8, 16)
+_BATCHES: Final = (2, 1, 16)  # torch compiles once for one product, once for all other numbers
+_LENGTHS: Final = (8, 64)
+# Of a compiled tower's features, in their length: a wrong kernel is off by far more.
+_OFF: Final = {"fp32": 1e-3, "bf16": 0.05}
 
 
 @dataclass(frozen=True)
 class Ready:
     """What a process says once, when it can answer."""
 
+    weights: str  # sha256 of the file
     name: str
     text_dim: int | None
     image_dim: int | None
@@ -43,19 +46,16 @@ class Failed:
 
 
 def main() -> None:
-    """Arguments: the pipe's descriptor, the bundle's folder, a device, and `eager` or `compiled`."""
-    descriptor, bundle, device, kind = sys.argv[1:]
-    # Whoever started it ends it, when all that is in flight has been answered: a Ctrl-C in a terminal is sent to both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    """Arguments: the pipe's descriptor, the starter's process, the bundle's folder, a device, `eager` or `compiled`."""
+    descriptor, parent, bundle, device, kind = sys.argv[1:]
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     with Connection(int(descriptor)) as pipe, suppress(EOFError, BrokenPipeError):
         try:
-            runtime = _load(Path(bundle), device, compiled=kind == COMPILED)
+            runtime, weights = _load(Path(bundle), device, compiled=kind == COMPILED)
         except Exception as error:  # whatever it is, the one who waits is to know
             pipe.send(Failed(f"{type(error).__name__}: {error}"))
             return
-        pipe.send(Ready(runtime.name, runtime.text_dim, runtime.image_dim, runtime.tolerance))
+        pipe.send(Ready(weights, runtime.name, runtime.text_dim, runtime.image_dim, runtime.tolerance))
         while True:
             method, arrays = pipe.recv()
             pipe.send(_answer(runtime, method, arrays))
@@ -70,36 +70,46 @@ def _end_with(parent: int) -> None:
 def _answer(runtime: TorchRuntime, method: str, arrays: tuple[Any, ...]) -> Any:
     try:
         return getattr(runtime, method)(*arrays)
+    except (
+        torch.AcceleratorError
+    ):  # the device takes nothing more from this process: another one is to be started
+        raise
     except Exception as error:  # of one batch; the next one may be well
         return Failed(f"{type(error).__name__}: {error}")
 
 
-def _load(bundle: Path, device: str, *, compiled: bool) -> TorchRuntime:
+def _load(bundle: Path, device: str, *, compiled: bool) -> tuple[TorchRuntime, str]:
     predictor = Predictor.load(bundle)
-    half = device != "cpu" and torch.cuda.is_bf16_supported()
-    runtime = TorchRuntime(
-        predictor.classifier, device, precision="bf16" if half else "fp32", compile=compiled
-    )
+    precision: Precision = "bf16" if device != "cpu" and torch.cuda.is_bf16_supported() else "fp32"
+    runtime = TorchRuntime(predictor.classifier, device, precision=precision, compile=compiled)
     if compiled:
-        image = predictor.preprocessor.image_px
+        eager = TorchRuntime(predictor.classifier, device, precision=precision)
+        image_px = predictor.preprocessor.image_px
         for products in _BATCHES:
-            _run(runtime, products, image)
+            for found, expected in zip(
+                _run(runtime, products, image_px), _run(eager, products, image_px), strict=True
+            ):
+                if not np.linalg.norm(found - expected) <= _OFF[precision] * np.linalg.norm(expected):
+                    raise RuntimeError("the compiled model does not answer as the model does")
         if not runtime.is_compiled:
             raise RuntimeError("torch.compile failed, as the log says")
         torch.compiler.set_stance("eager_on_recompile")  # no request waits for a compiler
-    return runtime
+    return runtime, predictor.info["hashes"][WEIGHTS]
 
 
-def _run(runtime: TorchRuntime, products: int, image_px: int | None) -> None:
+def _run(runtime: TorchRuntime, products: int, image_px: int | None) -> list[Floats]:
+    """What its graphs make of made-up inputs."""
+    found = []
     if runtime.text_dim is not None:
         for length in _LENGTHS:
-            runtime.text(
-                np.ones((products, length), dtype=np.int64), np.ones((products, length), dtype=np.float32)
-            )
+            weights = np.ones((products, length), dtype=np.float32)
+            found.append(runtime.text(weights.astype(np.int64), weights))
     if runtime.image_dim is not None:
-        runtime.image(np.zeros((products, 3, image_px or 1, image_px or 1), dtype=np.uint8))
+        size = (products, 3, image_px or 1, image_px or 1)
+        found.append(runtime.image(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)))
     text, image = (
-        None if width is None else np.zeros((products, width), dtype=np.float32)
+        None if width is None else np.ones((products, width), dtype=np.float32)
         for width in (runtime.text_dim, runtime.image_dim)
     )
-    runtime.head(text, image, np.full(products, True), np.full(products, True))
+    found.append(runtime.head(text, image, np.full(products, True), np.full(products, True)))
+    return found

@@ -26,6 +26,7 @@ TOLERANCE = 1e-4
 TOLERANCE_BF16 = 0.05
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Precision = Literal["fp32", "bf16"]
 
 
 class Runtime(Protocol):
@@ -99,7 +100,7 @@ class TorchRuntime:
         classifier: ProductClassifier,
         device: str = "cpu",
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         compile: bool = False,
     ):
         self.name = "torch" if precision == "fp32" else "torch-bf16"

@@ -173,6 +173,7 @@ class Batcher:
                 self._run(runner, batch, began)
             except Exception as error:  # a runner that ended would take the service with it
                 _deliver([(part.job, error) for part in batch])
+            del taken, batch  # while it waits for the next one, its model may be swapped for another and go
 
     def _next(self, runner: int) -> tuple[list[Part], float] | None:
         """The next batch, and when the runner turned to it; None at the end."""

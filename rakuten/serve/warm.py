@@ -26,7 +26,7 @@ def warm_up(served: Served, *, token_budget: int, batch_size: int, within_s: flo
     """Run texts, photos and heads of each size that batches have, small ones first; `served.costs` learns their time.
 
     Each runs twice and counts once: what the first call of a shape costs, no request pays for. Nor does it count towards
-    `within_s`: where torch compiles, the first call of all takes longer than all others together.
+    `within_s`: on a GPU the first call of all, which loads its libraries, can take longer than all others together.
     """
     left_s = within_s
     sizes = sorted({*(size for size in SIZES if size < batch_size), batch_size})

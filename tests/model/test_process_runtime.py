@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,11 +37,13 @@ from tests.model.tiny import (
 )
 
 
-def bundle_of(folder: Path, text: str | None, image: str | None, **changes: object) -> Predictor:
+def bundle_of(
+    folder: Path, text: str | None, image: str | None, seed: int = 0, **changes: object
+) -> Predictor:
     tower = text_config("transformer", **changes) if text == "transformer" else text
     config = model_config(tower, image, "gated" if text and image else None)
     processor = preprocessor(config)
-    save_bundle(folder, classifier(config, processor), processor, LABELS, config, lineage={})
+    save_bundle(folder, classifier(config, processor, seed), processor, LABELS, config, lineage={})
     return Predictor.load(folder)
 
 
@@ -53,6 +56,12 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 def runtime(predictor: Predictor) -> ProcessRuntime:
     assert predictor.path is not None
     return ProcessRuntime(predictor.path, "cpu", compile=False)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Predictor:
+    """What compiles fastest."""
+    return bundle_of(tmp_path / "bundle", "ngram", None)
 
 
 def until(holds: Callable[[], bool], within_s: float = 60) -> None:
@@ -124,6 +133,40 @@ def test_a_process_that_hangs_is_not_waited_for(
 
 
 @pytest.mark.slow
+def test_another_bundle_in_its_place_is_refused_and_not_asked_for_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bundle_of(tmp_path / "bundle", "ngram", None)
+    runtime = ProcessRuntime(tmp_path / "bundle", "cpu", compile=False)
+    [batch] = batches(first, 1)
+    expected = logits_of(runtime, embed(runtime, batch))
+    (tmp_path / "bundle").rename(tmp_path / "kept")
+    bundle_of(tmp_path / "bundle", "ngram", None, seed=1)
+    assert runtime.pid is not None
+    os.kill(runtime.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="is not the one that was loaded first"):
+        embed(runtime, batch)
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(RuntimeError, match="no other one could be started"):
+            embed(runtime, batch)
+    assert time.monotonic() - began < 1
+    shutil.rmtree(tmp_path / "bundle")
+    (tmp_path / "kept").rename(tmp_path / "bundle")
+    monkeypatch.setattr("rakuten.model.process_runtime._RETRY_S", 0.0)
+    np.testing.assert_array_equal(logits_of(runtime, embed(runtime, batch)), expected)
+
+
+def test_it_ends_while_it_is_compiled_when_nobody_holds_it(words: Predictor) -> None:
+    assert words.path is not None
+    before = set(psutil.Process().children(recursive=True))
+    runtime = ProcessRuntime(words.path, "cpu")
+    until(lambda: len(set(psutil.Process().children(recursive=True)) - before) >= 2)
+    del runtime
+    until(lambda: not set(psutil.Process().children(recursive=True)) - before, 20)
+
+
+@pytest.mark.slow
 def test_a_batch_that_kills_twice_fails_and_the_next_one_does_not(
     predictor: Predictor, runtime: ProcessRuntime
 ) -> None:
@@ -144,7 +187,7 @@ def test_a_batch_that_kills_twice_fails_and_the_next_one_does_not(
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        with pytest.raises((RuntimeError, BundleError), match=r"ended"):
+        with pytest.raises(RuntimeError, match=r"ended"):
             ask()
     finally:
         failed.set()
@@ -223,12 +266,6 @@ def test_busy_threads_of_this_process_do_not_hold_it_up(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert median(times[False]) > 3 * median(times[True])
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> Predictor:
-    """What compiles fastest."""
-    return bundle_of(tmp_path / "bundle", "ngram", None)
 
 
 @pytest.mark.slow
