@@ -237,7 +237,7 @@ def test_a_torn_bundle_is_refused_with_the_reason(predictor: Predictor, tmp_path
         ProcessRuntime(tmp_path / "bundle", "cpu", compile=False)
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # of time: alone on the machine
 def test_busy_threads_of_this_process_do_not_hold_it_up(tmp_path: Path) -> None:
     """Many short calls, as a GPU has them: torch lets go of Python's lock at each and waits to have it back."""
     deep = bundle_of(tmp_path / "bundle", "transformer", None, num_layers=12)
@@ -251,7 +251,7 @@ def test_busy_threads_of_this_process_do_not_hold_it_up(tmp_path: Path) -> None:
         while not ended.is_set():
             json.loads(document)
 
-    threads = [threading.Thread(target=read) for _ in range(2)]
+    threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:
@@ -287,7 +287,7 @@ def test_it_answers_at_once_and_compiled_later(words: Predictor, caplog: pytest.
     until(lambda: not psutil.pid_exists(first))
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance
 def test_a_compiler_that_fails_leaves_the_first_process(
     words: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

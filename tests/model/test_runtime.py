@@ -122,7 +122,7 @@ def test_a_compiler_that_fails_costs_a_warning(
     ] * 3  # one a graph, and only the first time
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # a process that compiles looks at it every time
 def test_compiled_answers_as_not_compiled() -> None:
     model, batch = built(("transformer", "test_resnet", "gated"))
     compiled, eager = TorchRuntime(model, compile=True), TorchRuntime(model)
