@@ -133,13 +133,13 @@ class ProcessRuntime:
             )
             self._compiling.start()
 
-    def take_over(self, compiled: "_Process") -> None:
+    def take_over(self, compiled: "_Process", facts: Ready) -> None:
         """From now on `compiled` answers.
 
         Raises:
             BundleError: it has other weights.
         """
-        self._require_same(compiled.ready())
+        self._require_same(facts)
         with self._lock:
             self._process = compiled
 
@@ -152,9 +152,9 @@ def _compile(wanted: "weakref.ref[ProcessRuntime]", bundle: Path, device: str) -
             return
         weakref.finalize(runtime, compiled.kill).atexit = False
         del runtime
-        compiled.ready()
+        facts = compiled.ready()
         if (runtime := wanted()) is not None:
-            runtime.take_over(compiled)
+            runtime.take_over(compiled, facts)
             _LOG.info("the model is compiled")
     except (BundleError, OSError) as error:
         if wanted() is not None:
@@ -177,27 +177,24 @@ class _Process:
             )
         self.pid, self.kind, self.kill = process.pid, kind, process.kill
         self._device = device
-        self._facts: Ready | None = None
         self._pipe = Connection(ours.detach())
         self._end = weakref.finalize(self, _end, self._pipe, process)
         self._end.atexit = False  # the pipe ends with this process
 
     def ready(self) -> Ready:
-        """Waits until the model is loaded.
+        """Waits, once, until the model is loaded.
 
         Raises:
             BundleError: it cannot be.
         """
-        if self._facts is None:
-            try:
-                said = self._pipe.recv() if self._pipe.poll(_READY_S) else Failed("it takes too long")
-            except (EOFError, OSError):
-                said = Failed("its process ended")
-            if not isinstance(said, Ready):
-                self.kill()
-                raise BundleError(f"the model cannot be loaded on {self._device}: {said.reason}")
-            self._facts = said
-        return self._facts
+        try:
+            said = self._pipe.recv() if self._pipe.poll(_READY_S) else Failed("it takes too long")
+        except (EOFError, OSError):
+            said = Failed("its process ended")
+        if isinstance(said, Ready):
+            return said
+        self.kill()
+        raise BundleError(f"the model cannot be loaded on {self._device}: {said.reason}")
 
     def ask(self, method: str, arrays: tuple[NDArray[Any] | None, ...]) -> Any:
         """

@@ -21,30 +21,12 @@ import torch
 
 from rakuten.data.batching import Batch
 from rakuten.errors import BundleError
-from rakuten.model.bundle import Predictor, save_bundle
+from rakuten.model.bundle import Predictor
 from rakuten.model.bundle_files import WEIGHTS
 from rakuten.model.onnx_runtime import load_runtime
 from rakuten.model.process_runtime import ProcessRuntime
 from rakuten.model.runtime import TorchRuntime, embed, logits_of
-from tests.model.tiny import (
-    LABELS,
-    classifier,
-    mixed_products,
-    model_config,
-    preprocessor,
-    product,
-    text_config,
-)
-
-
-def bundle_of(
-    folder: Path, text: str | None, image: str | None, seed: int = 0, **changes: object
-) -> Predictor:
-    tower = text_config("transformer", **changes) if text == "transformer" else text
-    config = model_config(tower, image, "gated" if text and image else None)
-    processor = preprocessor(config)
-    save_bundle(folder, classifier(config, processor, seed), processor, LABELS, config, lineage={})
-    return Predictor.load(folder)
+from tests.model.tiny import bundle_of, mixed_products, product
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from rakuten.data.fit_encoder import encoder_settings, fit_encoder
 from rakuten.data.labels import LabelSet
 from rakuten.data.preprocess import Preprocessor, Product
 from rakuten.data.text_encoder import TextEncoder
-from rakuten.model.bundle import build_classifier
+from rakuten.model.bundle import Predictor, build_classifier, save_bundle
 from rakuten.model.classifier import ProductClassifier
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -171,3 +171,14 @@ def _yaml(name: str) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     values.pop("defaults", None)
     return values
+
+
+def bundle_of(
+    folder: Path, text: str | None, image: str | None, seed: int = 0, **changes: object
+) -> Predictor:
+    """The Predictor of a new bundle at `folder`."""
+    tower = text_config("transformer", **changes) if text == "transformer" else text
+    config = model_config(tower, image, "gated" if text and image else None)
+    processor = preprocessor(config)
+    save_bundle(folder, classifier(config, processor, seed), processor, LABELS, config, lineage={})
+    return Predictor.load(folder)

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rakuten.data.preprocess import Product
-from rakuten.model.bundle import Predictor, save_bundle
 from rakuten.model.process_runtime import ProcessRuntime
 from rakuten.model.runtime import Floats, Mask
 from rakuten.monitor.record import PredictionRecord
@@ -25,15 +24,7 @@ from rakuten.serve.problems import ProblemError
 from rakuten.serve.schema import Prediction
 from rakuten.serve.served import Served
 from rakuten.serve.warm import warm_up
-from tests.model.tiny import (
-    LABELS,
-    classifier,
-    mixed_products,
-    model_config,
-    photo,
-    preprocessor,
-    product,
-)
+from tests.model.tiny import LABELS, bundle_of, mixed_products, photo, product
 from tests.serve.engines import Door, Model, engine, made, run, settings, until
 
 
@@ -196,10 +187,7 @@ def test_who_goes_away_takes_nobody_with_him() -> None:
 
 
 def test_a_model_whose_process_was_killed_answers_all_the_same(tmp_path: Path) -> None:
-    config = model_config("ngram", "test_resnet", "gated")
-    processor = preprocessor(config)
-    save_bundle(tmp_path / "bundle", classifier(config, processor), processor, LABELS, config, lineage={})
-    predictor = Predictor.load(tmp_path / "bundle")
+    predictor = bundle_of(tmp_path / "bundle", "ngram", "test_resnet")
     runtime = ProcessRuntime(tmp_path / "bundle", "cpu", compile=False)
     served = Served("1", predictor, "2026-11-24T12:00:00+00:00", runtime, tmp_path / "bundle")
 
