@@ -24,7 +24,7 @@ from benchmarks.servers.named_bundle import BASE, build
 from benchmarks.servers.processes import Server, by_count, ours, per_request
 from benchmarks.servers.products import Request, described, made_up, of_catalogue, requests_for, write_bodies
 from benchmarks.servers.rates import Load, Row, measure
-from rakuten.data.preprocess import Example
+from rakuten.data.batching import TokenBudgetSampler
 from rakuten.model.bundle import Predictor
 from rakuten.model.runtime import TorchRuntime, embed, logits_of
 
@@ -44,20 +44,6 @@ def servers(bundle: Path) -> list[Server]:
     ]
 
 
-def batches(examples: Sequence[Example]) -> list[list[Example]]:
-    """Of like length, within the token budget."""
-    found: list[list[Example]] = [[]]
-    for example in sorted(examples, key=_length):
-        if len(found[-1]) == BATCH_SIZE or (len(found[-1]) + 1) * _length(example) > TOKEN_BUDGET:
-            found.append([])
-        found[-1].append(example)
-    return found
-
-
-def _length(example: Example) -> int:
-    return 0 if example.tokens is None else len(example.tokens)
-
-
 def model_alone(bundle: Path, requests: Sequence[Request]) -> None:
     """Prints how many products a second the towers and the head answer without a service, and how exactly."""
     predictor = Predictor.load(bundle)
@@ -65,7 +51,11 @@ def model_alone(bundle: Path, requests: Sequence[Request]) -> None:
     reference = TorchRuntime(predictor.classifier)
     some = predictor.batch(examples[:COMPARED])
     expected = logits_of(reference, embed(reference, some))
-    loads = [predictor.batch(part) for part in batches(examples)]
+    lengths = np.array([0 if each.tokens is None else len(each.tokens) for each in examples])
+    rows_of_like_length = TokenBudgetSampler(
+        lengths, batch_size=BATCH_SIZE, token_budget=TOKEN_BUDGET, seed=None
+    )
+    loads = [predictor.batch([examples[row] for row in rows]) for rows in rows_of_like_length]
     singles = [predictor.batch([example]) for example in examples[:100]]
     print(
         "| model alone | first calls, s | products/s | one product, ms | error of the logits |\n|---|---|---|---|---|"
