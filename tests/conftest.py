@@ -1,5 +1,6 @@
 """Fixtures that more than one test module needs."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -12,11 +13,18 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
+from rakuten.collector import collect_rarely
 from rakuten.config import DataConfig
 
 ROOT = Path(__file__).parents[1]
 # Before anything imports BentoML, and for every script that a test starts: the user's own store is none of ours.
 os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="bentoml-")
+collect_rarely()
+
+
+def pytest_collection_finish() -> None:
+    """What the test modules imported stays: no round of the collector is to look through it."""
+    gc.freeze()
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

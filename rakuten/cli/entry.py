@@ -27,6 +27,7 @@ from rakuten.cli.mistakes import Mistake, did_you_mean, nearest
 from rakuten.cli.sweep import SWEEPER, long_form, misplaced, sweeper_of
 from rakuten.cli.sweep_check import check_sweep
 from rakuten.cli.validation import freeze
+from rakuten.collector import collect_rarely, leave_all
 from rakuten.config import TrainConfig
 from rakuten.errors import ConfigError, RakutenError
 
@@ -62,6 +63,7 @@ def run(
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    collect_rarely()
     arguments = sys.argv[1:]
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1" or any(
         each.lower() in ("debug=true", "debug=1") for each in arguments
@@ -83,6 +85,8 @@ def run(
         # Python flushes stdout once more when it ends, and would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_BROKEN_PIPE)
+    finally:
+        leave_all()
 
 
 def compose(
