@@ -18,6 +18,7 @@ import torch
 
 from rakuten.model.bundle import Predictor
 from rakuten.model.bundle_files import WEIGHTS
+from rakuten.model.canary import check_canary
 from rakuten.model.runtime import Floats, Precision, TorchRuntime
 
 COMPILED, EAGER = "compiled", "eager"
@@ -94,6 +95,7 @@ def _load(bundle: Path, device: str, *, compiled: bool) -> tuple[TorchRuntime, s
         if not runtime.is_compiled:
             raise RuntimeError("torch.compile failed, as the log says")
         torch.compiler.set_stance("eager_on_recompile")  # no request waits for a compiler
+        check_canary(predictor, runtime)
     return runtime, predictor.info["hashes"][WEIGHTS]
 
 

@@ -22,7 +22,8 @@ import torch
 from rakuten.data.batching import Batch
 from rakuten.errors import BundleError
 from rakuten.model.bundle import Predictor
-from rakuten.model.bundle_files import WEIGHTS
+from rakuten.model.bundle_files import WEIGHTS, update_info
+from rakuten.model.canary import record_canary
 from rakuten.model.onnx_runtime import load_runtime
 from rakuten.model.process_runtime import ProcessRuntime
 from rakuten.model.runtime import TorchRuntime, embed, logits_of
@@ -279,6 +280,21 @@ def test_a_compiler_that_fails_leaves_the_first_process(
     with caplog.at_level(logging.WARNING, "rakuten.model.process_runtime"):
         there = ProcessRuntime(words.path, "cpu")
         until(lambda: "not compiled, going on without" in caplog.text, 240)
+    assert not there.is_compiled
+    [batch] = batches(words, 1)
+    assert np.isfinite(logits_of(there, embed(there, batch))).all()
+
+
+@pytest.mark.acceptance
+def test_a_compiled_model_that_fails_its_canary_set_does_not_take_over(
+    words: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert words.path is not None
+    record_canary(words.path, words.preprocessor(mixed_products()))
+    update_info(words.path, calibration={"temperature": 0.35})
+    with caplog.at_level(logging.WARNING, "rakuten.model.process_runtime"):
+        there = ProcessRuntime(words.path, "cpu")
+        until(lambda: "does not answer its canary set" in caplog.text, 240)
     assert not there.is_compiled
     [batch] = batches(words, 1)
     assert np.isfinite(logits_of(there, embed(there, batch))).all()
