@@ -1,6 +1,6 @@
 """What batches across requests by length bring: rates at equal p99, against a service per request and batches by count.
 
-    python benchmarks/serving.py [--model camembert-base-mobilenetv4] [--short] [--catalogue PATH] [--only TEXT]
+    python benchmarks/serving.py [--model camembert-base-mobilenetv4] [--short] [--catalogue PATH] [--only TEXT ...]
 
 Two cores for a server and for the process that asks it, all together: the load costs each server alike.
 """
@@ -24,7 +24,7 @@ from benchmarks.servers.products import Request, described, made_up, of_catalogu
 from benchmarks.servers.rates import Load, Row, measure
 
 CORES = 2
-FULL = Load(shares=(0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), seconds=10)
+FULL = Load(shares=(0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), seconds=10)
 SHORT = Load(shares=(0.3, 0.6, 0.9), seconds=5, requests=0)
 # The 99th percentiles at which rates are compared, by model.
 BOUNDS_MS = {SMALL: (250, 500, 1000), CAMEMBERT: (500, 1000, 2000)}
@@ -91,7 +91,7 @@ def main() -> None:
     arguments.add_argument("--model", choices=named, default=SMALL.name)
     arguments.add_argument("--short", action="store_true", help="fewer servers, shorter runs")
     arguments.add_argument("--catalogue", type=Path, default=os.environ.get("CATALOGUE"))
-    arguments.add_argument("--only", default="", help="servers whose name holds this")
+    arguments.add_argument("--only", nargs="+", default=[""], help="servers whose name holds one of these")
     arguments.add_argument("--bundles", type=Path, default=Path(tempfile.gettempdir()) / "rakuten-benchmark")
     given = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with it
@@ -106,7 +106,7 @@ def main() -> None:
         f" Poisson, cache off, runs of {load.seconds:g} s and {load.requests} requests at least; what is refused counts as late.\n"
     )
     all_servers = candidates(bundle, max(bounds_ms), short=given.short)
-    servers = [each for each in all_servers if given.only in each.name]
+    servers = [each for each in all_servers if any(text in each.name for text in given.only)]
     with tempfile.TemporaryDirectory(prefix="serving-") as scratch:
         folder = Path(scratch)
         write_bodies(folder, requests)
