@@ -500,3 +500,23 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["sed=1"], 2)])
+def test_the_collector_is_kept_from_what_modules_made(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    script = SCRIPT.replace("lambda config: print(config.data.root)", "print_threshold")
+    told = "print(gc.get_freeze_count() > 10_000, file=sys.stderr)"
+    (tmp_path / "app.py").write_text(
+        "import atexit, gc, sys\n"
+        f"atexit.register(lambda: {told})\n"
+        "def print_threshold(_):\n    print(gc.get_threshold()[0])\n" + script,
+        encoding="utf-8",
+    )
+    command = [sys.executable, "app.py", *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.splitlines()[-1] == "True"
+    assert done.stdout == ("10000\n" if code == 0 else "")
