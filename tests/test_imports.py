@@ -16,11 +16,12 @@ ALLOWED = {
     "config": {"data.labels", "errors"},
     "config_io": {"config", "data.labels", "errors"},
     "console": set(),
+    "collector": set(),
     "data": {"config", "config_io", "errors", "data.labels"},
     "model": {"config", "config_io", "errors", "data", "data.labels"},
     "experiment": {"config", "config_io", "errors", "data", "data.labels", "model"},
     "doctor": {"config", "errors", "data", "model", "experiment"},
-    "cli": {"config", "config_io", "errors", "data.labels"},
+    "cli": {"collector", "config", "config_io", "errors", "data.labels"},
     # The watch joins what is served, what watches it, the record of runs and the gate.
     "pipeline": {
         "console",
@@ -35,7 +36,7 @@ ALLOWED = {
         "monitor",
     },
     # What is served and what watches it: no training there, and no Hydra.
-    "serve": {"config", "data", "errors", "data.labels", "model", "monitor"},
+    "serve": {"collector", "config", "data", "errors", "data.labels", "model", "monitor"},
     "monitor": {"config", "data", "errors", "data.labels", "model"},
 }
 TORCHLESS = {
