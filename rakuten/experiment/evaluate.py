@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rakuten.data.datamodule import BatchDataset, make_loader
 from rakuten.data.features import Features
+from rakuten.data.loader import BatchDataset, make_loader
 from rakuten.experiment.calibrate import fit_temperature
 from rakuten.experiment.metrics import Predictions
 from rakuten.experiment.report import write_report

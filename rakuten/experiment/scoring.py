@@ -12,9 +12,9 @@ from rich.console import Console
 
 from rakuten.config import DataConfig, EvaluateConfig, ModelConfig, TrainConfig
 from rakuten.config_io import to_plain
-from rakuten.data.datamodule import BatchDataset, make_loader
 from rakuten.data.features import Features, load_features
 from rakuten.data.files import atomic_write
+from rakuten.data.loader import BatchDataset, make_loader
 from rakuten.errors import DataError
 from rakuten.experiment.device import best_device, device_of
 from rakuten.experiment.evaluate import TOKEN_BUDGET, evaluate, predict_rows

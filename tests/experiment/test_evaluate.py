@@ -1,6 +1,8 @@
 """Scores of a bundle on any side of a catalogue."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rakuten.experiment.metrics import score
 from rakuten.experiment.scoring import evaluate_bundle
 from rakuten.experiment.sides import split_rows
 from rakuten.model.bundle import Predictor
+from tests.conftest import ROOT
 from tests.experiment.conftest import DEMO, Shop, Told, run_script
 
 MakeEvaluate = Callable[..., EvaluateConfig]
@@ -131,3 +134,14 @@ def test_sides_do_not_overlap_and_val_follows_the_seed(
     assert (first.val == same.val).all()
     assert set(first.val.tolist()) != set(other.val.tolist())
     assert (first.test == other.test).all()
+
+
+def test_who_only_asks_a_model_loads_nothing_that_trains() -> None:
+    asked = (
+        "import sys, rakuten.experiment.scoring, rakuten.experiment.promotion, rakuten.experiment.predict;"
+    )
+    told = "print(sorted({'pytorch_lightning', 'torchmetrics', 'optuna'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", asked + told], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
