@@ -136,6 +136,7 @@ def test_sides_do_not_overlap_and_val_follows_the_seed(
     assert (first.test == other.test).all()
 
 
+@pytest.mark.slow
 def test_who_only_asks_a_model_loads_nothing_that_trains() -> None:
     asked = (
         "import sys, rakuten.experiment.scoring, rakuten.experiment.promotion, rakuten.experiment.predict;"

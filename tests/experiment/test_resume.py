@@ -128,6 +128,7 @@ def test_sigterm_is_a_kill(train_config: MakeTrain) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_resume_says_why_it_starts_anew(train_config: MakeTrain) -> None:
     config = train_config("resume=true", "trainer.max_epochs=1")
     told = Told()

@@ -71,12 +71,17 @@ def run(sweep: Sweep, number: int, *, is_killed: bool) -> Study:
     return study
 
 
+MARKS = {
+    "gp": pytest.mark.slow,
+    "nsgaii": pytest.mark.slow,
+    "cmaes": pytest.mark.acceptance,
+    "random": pytest.mark.acceptance,
+}
+
+
 @pytest.mark.parametrize(
     "sampler",
-    [
-        pytest.param(each, marks=pytest.mark.acceptance if each in ("cmaes", "random") else ())
-        for each in SAMPLERS
-    ],
+    [pytest.param(each, marks=MARKS.get(each, ())) for each in SAMPLERS],
 )
 def test_a_study_that_was_killed_proposes_what_it_would_have(sampler: str, tmp_path: Path) -> None:
     (tmp_path / "calm").mkdir()

@@ -117,7 +117,11 @@ def assert_alike(runtime: Runtime, model: ProductClassifier, parts: list[Batch],
 
 
 @pytest.fixture(
-    scope="module", params=[("transformer", "test_resnet", "gated"), ("ngram", "test_vit", "late")]
+    scope="module",
+    params=[
+        ("transformer", "test_resnet", "gated"),
+        pytest.param(("ngram", "test_vit", "late"), marks=pytest.mark.slow),
+    ],
 )
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bundle and its graphs, int8 where there can be."""

@@ -72,6 +72,7 @@ def test_it_answers_as_in_this_process_whoever_asks_at_once(
         np.testing.assert_allclose(logits, logits_of(here, embed(here, batch)), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "image"), [("ngram", None), (None, "test_resnet")])
 def test_a_model_of_one_tower(tmp_path: Path, text: str | None, image: str | None) -> None:
     alone = bundle_of(tmp_path / "bundle", text, image)
@@ -102,6 +103,7 @@ def test_a_process_that_was_killed_is_started_anew(predictor: Predictor, runtime
     assert runtime.pid not in (None, before)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_not_waited_for(
     predictor: Predictor, runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_another_bundle_in_its_place_is_refused_and_not_asked_for_again_at_once(
     np.testing.assert_array_equal(logits_of(runtime, embed(runtime, batch)), expected)
 
 
+@pytest.mark.slow
 def test_it_ends_while_it_is_compiled_when_nobody_holds_it(words: Predictor) -> None:
     assert words.path is not None
     before = set(psutil.Process().children(recursive=True))
@@ -190,6 +193,7 @@ def test_a_terminal_s_interrupt_does_not_end_it(predictor: Predictor, runtime: P
     assert runtime.pid == before
 
 
+@pytest.mark.slow
 def test_it_ends_when_nobody_holds_it(predictor: Predictor) -> None:
     assert predictor.path is not None
     pid = ProcessRuntime(predictor.path, "cpu", compile=False).pid

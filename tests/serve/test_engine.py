@@ -186,6 +186,7 @@ def test_who_goes_away_takes_nobody_with_him() -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_a_model_whose_process_was_killed_answers_all_the_same(tmp_path: Path) -> None:
     predictor = bundle_of(tmp_path / "bundle", "ngram", "test_resnet")
     runtime = ProcessRuntime(tmp_path / "bundle", "cpu", compile=False)
