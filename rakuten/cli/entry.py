@@ -27,7 +27,7 @@ from rakuten.cli.mistakes import Mistake, did_you_mean, nearest
 from rakuten.cli.sweep import SWEEPER, long_form, misplaced, sweeper_of
 from rakuten.cli.sweep_check import check_sweep
 from rakuten.cli.validation import freeze
-from rakuten.collector import collect_rarely, leave_all
+from rakuten.collector import collecting_rarely, leave_all
 from rakuten.config import TrainConfig
 from rakuten.errors import ConfigError, RakutenError
 
@@ -63,14 +63,14 @@ def run(
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    collect_rarely()
     arguments = sys.argv[1:]
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1" or any(
         each.lower() in ("debug=true", "debug=1") for each in arguments
     )
     try:
         load_environment()
-        _run(main, schema, config_name, config_dir, arguments, together)
+        with collecting_rarely():
+            _run(main, schema, config_name, config_dir, arguments, together)
         sys.stdout.flush()
     except RakutenError as error:
         if debug:

@@ -7,7 +7,7 @@ from typing import Any
 
 import bentoml
 
-from rakuten.collector import collect_rarely
+from rakuten.collector import collecting_rarely
 from rakuten.serve.doors import hang_doors
 from rakuten.serve.lifecycle import DrainMiddleware, Lifecycle
 from rakuten.serve.settings import load_settings
@@ -44,8 +44,8 @@ class Rakuten:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        collect_rarely()
-        from rakuten.serve.assembly import Assembly
+        with collecting_rarely():
+            from rakuten.serve.assembly import Assembly
         from rakuten.serve.security import announce
 
         LIFECYCLE.install()
