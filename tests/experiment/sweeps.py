@@ -57,9 +57,13 @@ def trials_of(storage: str, name: str = "tiny") -> list[FrozenTrial]:
 def children_of(pid: int) -> list[int]:
     """Every living process below this one."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended since its parent was asked
+        return found
+    for task in tasks:
         try:
-            children = [int(child) for child in task.read_text().split()]
+            children = [int(child) for child in (task / "children").read_text().split()]
         except OSError:
             continue
         for child in children:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ def test_a_trial_that_always_dies_is_given_up(shop: Shop, tmp_path: Path) -> Non
     while process.poll() is None and not log.with_name("trial-001.log").exists():
         for child in children_of(process.pid):
             if log.resolve() in open_files(child):
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
