@@ -274,19 +274,24 @@ def test_it_answers_at_once_and_compiled_later(words: Predictor, caplog: pytest.
     until(lambda: not psutil.pid_exists(first))
 
 
+def assert_never_compiled(words: Predictor, caplog: pytest.LogCaptureFixture, said: str) -> None:
+    """Its compiled process gives up with `said` in the log, and the first one goes on."""
+    assert words.path is not None
+    with caplog.at_level(logging.WARNING, "rakuten.model.process_runtime"):
+        there = ProcessRuntime(words.path, "cpu")
+        until(lambda: said in caplog.text, 240)
+    assert not there.is_compiled
+    [batch] = batches(words, 1)
+    assert np.isfinite(logits_of(there, embed(there, batch))).all()
+
+
 @pytest.mark.acceptance
 def test_a_compiler_that_fails_leaves_the_first_process(
     words: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", "/nonexistent/compiler")
     monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-    assert words.path is not None
-    with caplog.at_level(logging.WARNING, "rakuten.model.process_runtime"):
-        there = ProcessRuntime(words.path, "cpu")
-        until(lambda: "not compiled, going on without" in caplog.text, 240)
-    assert not there.is_compiled
-    [batch] = batches(words, 1)
-    assert np.isfinite(logits_of(there, embed(there, batch))).all()
+    assert_never_compiled(words, caplog, "not compiled, going on without")
 
 
 @pytest.mark.acceptance
@@ -296,12 +301,7 @@ def test_a_compiled_model_that_fails_its_canary_set_does_not_take_over(
     assert words.path is not None
     record_canary(words.path, words.preprocessor(mixed_products()))
     update_info(words.path, calibration={"temperature": 0.35})
-    with caplog.at_level(logging.WARNING, "rakuten.model.process_runtime"):
-        there = ProcessRuntime(words.path, "cpu")
-        until(lambda: "does not answer its canary set" in caplog.text, 240)
-    assert not there.is_compiled
-    [batch] = batches(words, 1)
-    assert np.isfinite(logits_of(there, embed(there, batch))).all()
+    assert_never_compiled(words, caplog, "does not answer its canary set")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
